@@ -1,0 +1,34 @@
+"""What all tests share: an environment without our settings, and one Redis server of this run's own."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from dispatcher.redis_server import RedisServer
+
+for name in [name for name in os.environ if name.startswith(("DISPATCHER_", "AWS_", "CELERY_"))]:
+    del os.environ[name]
+os.environ.update(
+    AWS_ACCESS_KEY_ID="test",
+    AWS_SECRET_ACCESS_KEY="test",
+    AWS_REGION="eu-west-1",
+    AWS_EC2_METADATA_DISABLED="true",
+    AWS_CONFIG_FILE=os.devnull,
+    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[Redis]:
+    """A client of this run's server, emptied first: it is nobody else's."""
+    with Redis.from_url(redis_server.url, decode_responses=True) as client:
+        client.flushall()
+        yield client
