@@ -1,0 +1,198 @@
+"""The ten job-worker calls, one row each in CALLS: from a request to the machine, and back.
+
+It must not know HTTP. Not here yet: artifacts and throttling.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dispatcher.emulator.machine import ActionType, Caller, CallError, Code, Job, Machine, Owner
+from dispatcher.emulator.shapes import Number, Record, Shape, Text, TextMap, complaint
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+OUTPUT_VARIABLES_BYTES = 122880  # per action, says AWS's user guide
+
+Request = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body (None is an empty one), and whether the call changed a job's state."""
+
+    body: dict[str, Any] | None
+    applied: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    name: str
+    owner: Owner
+    shape: Record
+    answer: Callable[["Call", Machine, Request], Answer]
+
+    def run(self, machine: Machine, request: object) -> Answer:
+        """Raises CallError, of ValidationException too if the request is not as it should be."""
+        wrong = complaint(self.shape, request)
+        if wrong is not None or not isinstance(request, dict):
+            raise CallError(Code.VALIDATION, wrong or "")
+        return self.answer(self, machine, request)
+
+    def caller(self, request: Request) -> Caller:
+        return Caller(self.owner, request["jobId"], request.get("clientToken"))
+
+
+def poll(call: Call, machine: Machine, request: Request) -> Answer:
+    query = request.get("queryParam") if call.owner is Owner.CUSTOM else None
+    # AWS does not say how many jobs come back if the caller names no number: one, we assume.
+    batch = request.get("maxBatchSize") or 1
+    action_type = ActionType(**{part: request["actionTypeId"][part] for part in ACTION_TYPE})
+    jobs = machine.poll(call.owner, action_type, batch, query or {})
+    show = custom_job if call.owner is Owner.CUSTOM else third_party_job
+    return Answer({"jobs": [show(job) for job in jobs]}, applied=bool(jobs))
+
+
+def details(call: Call, machine: Machine, request: Request) -> Answer:
+    job = machine.details(call.caller(request))
+    shown: dict[str, Any] = {"id": job.id, "data": job_data(job)}
+    if call.owner is Owner.CUSTOM:
+        shown["accountId"] = ACCOUNT
+    elif job.nonce is not None:  # before the first hand-out there is none
+        shown["nonce"] = job.nonce
+    return Answer({"jobDetails": shown}, applied=False)
+
+
+def acknowledge(call: Call, machine: Machine, request: Request) -> Answer:
+    status, applied = machine.acknowledge(call.caller(request), request["nonce"])
+    return Answer({"status": status}, applied)
+
+
+def succeed(call: Call, machine: Machine, request: Request) -> Answer:
+    token = request.get("continuationToken")
+    if call.owner is Owner.CUSTOM:
+        check_output_variables(request.get("outputVariables") or {}, token)
+    machine.succeed(call.caller(request), call.name, request, token)
+    return Answer(None, applied=True)
+
+
+def fail(call: Call, machine: Machine, request: Request) -> Answer:
+    machine.fail(call.caller(request), call.name, request)
+    return Answer(None, applied=True)
+
+
+def check_output_variables(variables: Mapping[str, str], token: str | None) -> None:
+    if variables and token is not None:
+        raise CallError(
+            Code.VALIDATION, "outputVariables cannot be given together with a continuationToken"
+        )
+    texts = (*variables.keys(), *variables.values())
+    if sum(len(text.encode(errors="surrogatepass")) for text in texts) > OUTPUT_VARIABLES_BYTES:
+        raise CallError(
+            Code.OUTPUT_VARIABLES_SIZE_EXCEEDED,
+            f"The output variables exceed {OUTPUT_VARIABLES_BYTES} bytes",
+        )
+
+
+def third_party_job(job: Job) -> dict[str, Any]:
+    return {"clientId": job.work.client_id, "jobId": job.id}
+
+
+def custom_job(job: Job) -> dict[str, Any]:
+    return {"id": job.id, "data": job_data(job), "nonce": job.nonce, "accountId": ACCOUNT}
+
+
+def job_data(job: Job) -> dict[str, Any]:
+    shown = {
+        "actionTypeId": asdict(job.work.action_type),
+        "actionConfiguration": {"configuration": dict(job.work.configuration)},
+        "pipelineContext": pipeline_context(job),
+        "inputArtifacts": [],
+        "outputArtifacts": [],
+        "artifactCredentials": credentials(),
+    }
+    if job.continuation_token is not None:
+        shown["continuationToken"] = job.continuation_token
+    return shown
+
+
+def pipeline_context(job: Job) -> dict[str, Any]:
+    work = job.work
+    shown: dict[str, Any] = {
+        "pipelineName": work.pipeline,
+        "stage": {"name": work.stage},
+        "action": {"name": work.action, "actionExecutionId": work.action_execution_id},
+    }
+    if work.action_type.owner == Owner.CUSTOM:  # AWS's model: not for third-party jobs
+        shown["pipelineArn"] = f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:{work.pipeline}"
+        shown["pipelineExecutionId"] = work.pipeline_execution_id
+    return shown
+
+
+def credentials() -> dict[str, str]:
+    """New session keys at each call, as AWS gives out."""
+    return {
+        "accessKeyId": "ASIA" + secrets.token_hex(8).upper(),
+        "secretAccessKey": secrets.token_urlsafe(30),
+        "sessionToken": secrets.token_urlsafe(90),
+    }
+
+
+ACTION_TYPE: dict[str, Shape] = {
+    "category": Text(("Source", "Build", "Deploy", "Test", "Invoke", "Approval", "Compute")),
+    "owner": Text(("AWS", "ThirdParty", "Custom")),
+    "provider": Text(),
+    "version": Text(),
+}
+POLL: dict[str, Shape] = {"actionTypeId": Record(ACTION_TYPE)}
+BATCH: dict[str, Shape] = {"maxBatchSize": Number(1)}
+JOB: dict[str, Shape] = {"jobId": Text()}
+CLIENT_JOB: dict[str, Shape] = {**JOB, "clientToken": Text()}
+NONCE: dict[str, Shape] = {"nonce": Text()}
+SUCCESS: dict[str, Shape] = {
+    "currentRevision": Record(
+        {"revision": Text(), "changeIdentifier": Text()},
+        {"created": Number(whole=False), "revisionSummary": Text()},
+    ),
+    "continuationToken": Text(),
+    "executionDetails": Record(
+        optional={
+            "summary": Text(),
+            "externalExecutionId": Text(),
+            "percentComplete": Number(0, 100),
+        }
+    ),
+}
+FAILURE_TYPES = (
+    "JobFailed",
+    "ConfigurationError",
+    "PermissionError",
+    "RevisionOutOfSync",
+    "RevisionUnavailable",
+    "SystemUnavailable",
+)
+FAILURE: dict[str, Shape] = {
+    "failureDetails": Record(
+        {"type": Text(FAILURE_TYPES), "message": Text()}, {"externalExecutionId": Text()}
+    )
+}
+VARIABLES: dict[str, Shape] = {"outputVariables": TextMap()}
+QUERY: dict[str, Shape] = {"queryParam": TextMap(most=1)}
+
+CUSTOM, THIRD_PARTY = Owner.CUSTOM, Owner.THIRD_PARTY
+CALLS = {
+    call.name: call
+    for call in (
+        Call("PollForJobs", CUSTOM, Record(POLL, BATCH | QUERY), poll),
+        Call("GetJobDetails", CUSTOM, Record(JOB), details),
+        Call("AcknowledgeJob", CUSTOM, Record(JOB | NONCE), acknowledge),
+        Call("PutJobSuccessResult", CUSTOM, Record(JOB, SUCCESS | VARIABLES), succeed),
+        Call("PutJobFailureResult", CUSTOM, Record(JOB | FAILURE), fail),
+        Call("PollForThirdPartyJobs", THIRD_PARTY, Record(POLL, BATCH), poll),
+        Call("GetThirdPartyJobDetails", THIRD_PARTY, Record(CLIENT_JOB), details),
+        Call("AcknowledgeThirdPartyJob", THIRD_PARTY, Record(CLIENT_JOB | NONCE), acknowledge),
+        Call("PutThirdPartyJobSuccessResult", THIRD_PARTY, Record(CLIENT_JOB, SUCCESS), succeed),
+        Call("PutThirdPartyJobFailureResult", THIRD_PARTY, Record(CLIENT_JOB | FAILURE), fail),
+    )
+}

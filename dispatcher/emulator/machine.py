@@ -1,0 +1,348 @@
+"""CodePipeline's job state machine: states, queues, nonces, and timers that move jobs.
+
+It must not know HTTP, the wire form or the wall clock (a callable giving epoch seconds is passed
+in), nor anything of the dispatcher: what both got wrong would pass unseen.
+"""
+
+import secrets
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+
+class Owner(StrEnum):
+    """Whose action type it is, which is also which five of the ten calls serve it."""
+
+    THIRD_PARTY = "ThirdParty"
+    CUSTOM = "Custom"
+
+
+class Status(StrEnum):
+    """AWS's seven job states."""
+
+    CREATED = "Created"
+    QUEUED = "Queued"
+    DISPATCHED = "Dispatched"
+    IN_PROGRESS = "InProgress"
+    TIMED_OUT = "TimedOut"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+# Where a job goes by itself when its time in a state is over.
+WHEN_DUE = {
+    Status.CREATED: Status.QUEUED,
+    Status.DISPATCHED: Status.QUEUED,
+    Status.IN_PROGRESS: Status.TIMED_OUT,
+}
+
+
+class Code(StrEnum):
+    """The names of the errors that AWS's model lists for the job calls."""
+
+    ACTION_TYPE_NOT_FOUND = "ActionTypeNotFoundException"
+    INVALID_CLIENT_TOKEN = "InvalidClientTokenException"  # noqa: S105 - an error's name
+    INVALID_JOB = "InvalidJobException"
+    INVALID_JOB_STATE = "InvalidJobStateException"
+    INVALID_NONCE = "InvalidNonceException"
+    JOB_NOT_FOUND = "JobNotFoundException"
+    OUTPUT_VARIABLES_SIZE_EXCEEDED = "OutputVariablesSizeExceededException"
+    VALIDATION = "ValidationException"
+
+
+class CallError(Exception):
+    """AWS would refuse the call with this code: of `Code`, or one that all its services have."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class SecondAck(StrEnum):
+    """What a second acknowledgement, or one with a stale nonce, gets: no source settles it."""
+
+    ERROR = "error"
+    STATUS = "status"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Numbers that AWS publishes nowhere, hence settings."""
+
+    ack_window: timedelta = timedelta(seconds=30)
+    continuation_delay: timedelta = timedelta(seconds=30)
+    job_timeout: timedelta = timedelta(hours=1)
+    batch_cap: int = 100
+    second_ack: SecondAck = SecondAck.ERROR
+
+    def __post_init__(self) -> None:
+        nothing = timedelta(0)
+        if self.ack_window <= nothing or self.job_timeout <= nothing:
+            raise ValueError("ack_window and job_timeout must be longer than 0 seconds")
+        if self.continuation_delay < nothing:
+            raise ValueError("continuation_delay must not be negative")
+        if self.batch_cap < 1:
+            raise ValueError("batch_cap must be at least 1")
+
+
+@dataclass(frozen=True)
+class ActionType:
+    category: str
+    owner: str
+    provider: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an action type's declaration says about its jobs."""
+
+    queryable: str | None = None
+    job_timeout: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job is about; every job of a continuation chain has the same."""
+
+    action_type: ActionType
+    configuration: Mapping[str, str] = field(repr=False)
+    pipeline: str
+    stage: str
+    action: str
+    client_id: str | None = None
+    client_token: str | None = field(default=None, repr=False)
+    action_execution_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    pipeline_execution_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Which of the two families of calls asks, for which job, with which client token."""
+
+    owner: Owner
+    job_id: str
+    client_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A put that was accepted."""
+
+    operation: str
+    request: Mapping[str, Any] = field(repr=False)
+    at: float
+
+
+@dataclass(eq=False)
+class Job:
+    work: Work
+    continuation_token: str | None = field(default=None, repr=False)
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    status: Status = Status.CREATED
+    nonce: str | None = field(default=None, repr=False)
+    history: list[tuple[Status, float]] = field(default_factory=list)
+    result: Result | None = None
+    next: str | None = None
+
+
+# One queue for each action type and, if it has a queryable property, for each value of it.
+Queue = tuple[ActionType, str | None]
+# By time, then by order of setting. Void once the job left the state: it comes back into none
+# but Dispatched, and then only by its timer.
+Timer = tuple[float, int, Job, Status]
+
+
+class Machine:
+    """All jobs of one account and region, for one thread.
+
+    Timed moves are made at the next call, whenever that is, in the order of their due times, and
+    the history says when they were due. A call costs O(log n) in the number of jobs.
+    """
+
+    def __init__(self, options: Options, clock: Callable[[], float]) -> None:
+        self._options = options
+        self._clock = clock
+        self._now = clock()
+        self._order = count()
+        self._rules: dict[ActionType, Rules] = {}
+        self._jobs: dict[str, Job] = {}
+        self._queues: dict[Queue, deque[Job]] = {}
+        self._timers: list[Timer] = []
+
+    def define(self, action_type: ActionType, rules: Rules) -> None:
+        """Declare an action type. ValueError: it exists with another queryable property."""
+        known = self._rules.get(action_type)
+        if known is not None and known.queryable != rules.queryable:
+            raise ValueError(
+                f"the action type exists with queryable {known.queryable!r}, which cannot change: "
+                "take another version"
+            )
+        self._rules[action_type] = rules
+
+    def submit(self, works: list[Work]) -> list[Job]:
+        """Queue a job for each, first come first served; their action types exist from now on."""
+        now = self.advance()
+        jobs = [Job(work) for work in works]
+        for job in jobs:
+            self._rules.setdefault(job.work.action_type, Rules())
+            self._add(job, now)
+            self._move(job, Status.QUEUED, now)
+        return jobs
+
+    def poll(
+        self, owner: Owner, action_type: ActionType, batch: int, query: Mapping[str, str]
+    ) -> list[Job]:
+        """Hand out the jobs that wait longest. Each hand-out makes a new nonce (an assumption)."""
+        now = self.advance()
+        waiting = self._queues.get((action_type, self._query(owner, action_type, query)))
+        jobs: list[Job] = []
+        while waiting and len(jobs) < min(batch, self._options.batch_cap):
+            job = waiting.popleft()
+            # It may have been acknowledged, late, while it waited here to be handed out again.
+            if job.status is Status.QUEUED:
+                self._dispatch(job, now)
+                jobs.append(job)
+        return jobs
+
+    def details(self, caller: Caller) -> Job:
+        """The job in any state: a long job renews its credentials this way (an assumption)."""
+        self.advance()
+        third_party = caller.owner is Owner.THIRD_PARTY
+        return self._find(caller, foreign=Code.INVALID_JOB if third_party else Code.JOB_NOT_FOUND)
+
+    def acknowledge(self, caller: Caller, nonce: str) -> tuple[Status, bool]:
+        """The job's state now, and whether this call began it.
+
+        A late acknowledgement counts until the job is handed out again (an assumption): the job
+        waits in its queue, and its nonce is still the current one.
+        """
+        now = self.advance()
+        job = self._find(caller)
+        if job.status in {Status.DISPATCHED, Status.QUEUED} and job.nonce == nonce:
+            self._begin(job, now)
+            return job.status, True
+        if self._options.second_ack is SecondAck.STATUS:
+            return job.status, False
+        raise CallError(
+            Code.INVALID_NONCE,
+            "The nonce is not the job's current one, or the job was acknowledged before",
+        )
+
+    def succeed(
+        self,
+        caller: Caller,
+        operation: str,
+        request: Mapping[str, Any],
+        continuation_token: str | None = None,
+    ) -> None:
+        """End a running job well; with a continuation token a new job follows after the delay."""
+        job = self._finish(caller, Status.SUCCEEDED, operation, request)
+        if continuation_token is not None:
+            following = Job(job.work, continuation_token)
+            job.next = following.id
+            self._add(following, self._now)
+            self._wait(following, self._options.continuation_delay)
+
+    def fail(self, caller: Caller, operation: str, request: Mapping[str, Any]) -> None:
+        self._finish(caller, Status.FAILED, operation, request)
+
+    def jobs(self, job_id: str | None = None) -> list[Job]:
+        """All jobs in order of creation, or the one asked for, or none."""
+        self.advance()
+        if job_id is None:
+            return list(self._jobs.values())
+        return [self._jobs[job_id]] if job_id in self._jobs else []
+
+    def advance(self) -> float:
+        """Make every move that is due, and give the time, which never runs backwards."""
+        self._now = max(self._now, self._clock())
+        while self._timers and self._timers[0][0] <= self._now:
+            due, _, job, status = heappop(self._timers)
+            if job.status is status:
+                self._move(job, WHEN_DUE[status], due)
+        return self._now
+
+    def _query(self, owner: Owner, action_type: ActionType, query: Mapping[str, str]) -> str | None:
+        if action_type.owner != owner:
+            raise CallError(
+                Code.VALIDATION, f"ActionType with owner '{action_type.owner}' is not supported"
+            )
+        rules = self._rules.get(action_type)
+        if rules is None:
+            raise CallError(
+                Code.ACTION_TYPE_NOT_FOUND,
+                f"ActionType (Category: '{action_type.category}', Owner: '{action_type.owner}', "
+                f"Provider: '{action_type.provider}', Version: '{action_type.version}') "
+                "is not available",
+            )
+        # AWS: with a queryable property the parameter is required, without one it must be empty.
+        # The third-party poll has no such parameter, so the property means nothing there.
+        queryable = rules.queryable if owner is Owner.CUSTOM else None
+        if list(query) != ([] if queryable is None else [queryable]):
+            wanted = "be empty" if queryable is None else f"name the queryable property {queryable}"
+            raise CallError(Code.VALIDATION, f"queryParam must {wanted}")
+        return None if queryable is None else query[queryable]
+
+    def _find(self, caller: Caller, foreign: Code = Code.JOB_NOT_FOUND) -> Job:
+        job = self._jobs.get(caller.job_id)
+        if job is None:
+            raise CallError(Code.JOB_NOT_FOUND, f"Job {caller.job_id} not found")
+        if job.work.action_type.owner != caller.owner:
+            raise CallError(foreign, f"Job {caller.job_id} is not of owner {caller.owner}")
+        if caller.owner is Owner.THIRD_PARTY and job.work.client_token != caller.client_token:
+            raise CallError(
+                Code.INVALID_CLIENT_TOKEN, "The client token is not that of the job's client"
+            )
+        return job
+
+    def _add(self, job: Job, now: float) -> None:
+        self._jobs[job.id] = job
+        job.history.append((job.status, now))
+
+    def _move(self, job: Job, status: Status, at: float) -> None:
+        job.status = status
+        job.history.append((status, at))
+        if status is Status.QUEUED:
+            self._queues.setdefault(self._queue(job.work), deque()).append(job)
+
+    def _queue(self, work: Work) -> Queue:
+        queryable = self._rules[work.action_type].queryable
+        if queryable is None or work.action_type.owner != Owner.CUSTOM:
+            return work.action_type, None
+        return work.action_type, work.configuration.get(queryable)
+
+    def _dispatch(self, job: Job, now: float) -> None:
+        job.nonce = secrets.token_hex(16)
+        self._move(job, Status.DISPATCHED, now)
+        self._wait(job, self._options.ack_window)
+
+    def _begin(self, job: Job, now: float) -> None:
+        self._move(job, Status.IN_PROGRESS, now)
+        own = self._rules[job.work.action_type].job_timeout
+        self._wait(job, self._options.job_timeout if own is None else own)
+
+    def _finish(
+        self, caller: Caller, status: Status, operation: str, request: Mapping[str, Any]
+    ) -> Job:
+        now = self.advance()
+        job = self._find(caller)
+        # A repeated, late or early put is refused alike, an identical one included (an assumption).
+        if job.status is not Status.IN_PROGRESS:
+            raise CallError(
+                Code.INVALID_JOB_STATE, f"Job {job.id} is in state {job.status}, not InProgress"
+            )
+        self._move(job, status, now)
+        job.result = Result(operation, request, now)
+        return job
+
+    def _wait(self, job: Job, duration: timedelta) -> None:
+        due = self._now + duration.total_seconds()
+        heappush(self._timers, (due, next(self._order), job, job.status))
