@@ -1,0 +1,178 @@
+"""The jobs that this process holds, and the one thread that keeps their leases and watches their limits.
+
+A job is lost when the ledger says so, or when no heartbeat got through for a whole lease of our own clock."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from dispatcher.engine import lifecycle
+from dispatcher.engine.model import Beat, Claim, LedgerDown, Release, Store
+from dispatcher.engine.ports import Clock, Event, Ledger, Observer
+from dispatcher.engine.times import Times
+from dispatcher.sdk import ActionSpec, OnCrash
+
+GLANCE = 0.05  # seconds: how late a waiting handler may learn that it should stop
+
+
+class Held:
+    """One job under its lease. It is also the `Control` of the handler that runs it."""
+
+    def __init__(
+        self, claim: Claim, spec: ActionSpec, clock: Clock, stopping: Callable[[], bool]
+    ) -> None:
+        self.claim = claim
+        self.spec = spec
+        self.lost = False  # the handler should stop
+        self.refused = False  # the ledger says that it is another's
+        self.running = False
+        self.beaten = clock.monotonic()
+        self.deadline = 0.0
+        self._clock = clock
+        self._process_stops = stopping
+        self._progress: tuple[int | None, str] = (None, "")
+
+    def overdue(self) -> bool:
+        return self.running and self._clock.monotonic() >= self.deadline
+
+    def stopping(self) -> bool:
+        return self.lost or self._process_stops() or self.overdue()
+
+    def wait(self, seconds: float) -> bool:
+        until = self._clock.monotonic() + seconds
+        while not self.stopping() and (left := until - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, GLANCE))
+        return self.stopping()
+
+    def progress(self, percent: int | None, note: str) -> None:
+        self._progress = (percent, note)
+
+    def beat(self) -> Beat:
+        left = timedelta(seconds=max(self.deadline - self._clock.monotonic(), 0))
+        return Beat(self.claim, left, *self._progress)
+
+
+class Leases:
+    """`fence` ends the process where that is the only way to stop a handler that lost its lease."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        observer: Observer,
+        clock: Clock,
+        times: Times,
+        stopping: Callable[[], bool],
+        fence: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._observer = observer
+        self._clock = clock
+        self._times = times
+        self._stopping = stopping
+        self._fence = fence
+        self._lock = threading.Lock()
+        self._held: dict[str, Held] = {}
+        self._wake = threading.Condition(self._lock)
+        self._thread: threading.Thread | None = None
+        self._next_beat = 0.0
+
+    def hold(self, claim: Claim, spec: ActionSpec) -> Held:
+        """Keeps the lease that begin gave, until `drop`."""
+        held = Held(claim, spec, self._clock, self._stopping)
+        with self._lock:
+            if not self._held:
+                self._next_beat = self._clock.monotonic() + self._times.beat.total_seconds()
+            self._held[claim.owner] = held
+            self._ensure_thread()
+            self._wake.notify()
+        return held
+
+    def start(self, held: Held) -> bool:
+        """The first heartbeat: only when it went through may the handler start."""
+        held.running = True
+        held.deadline = self._clock.monotonic() + held.spec.time_limit.total_seconds()
+        until = self._clock.monotonic() + self._times.fresh.total_seconds()
+        while True:
+            sent = self._clock.monotonic()
+            try:
+                lost = self._ledger.heartbeat([held.beat()])
+            except LedgerDown as error:
+                self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+                if self._clock.monotonic() >= until:
+                    return False
+                self._clock.sleep(0.5)
+                continue
+            held.beaten = sent
+            return not lost
+
+    def drop(self, held: Held) -> None:
+        with self._lock:
+            self._held.pop(held.claim.owner, None)
+
+    def holding(self) -> list[Held]:
+        with self._lock:
+            return list(self._held.values())
+
+    def look(self) -> None:
+        """One round of the thread: heartbeats when they are due, then limits."""
+        if self._clock.monotonic() >= self._next_beat:
+            self._beat()
+        for held in self.holding():
+            self._check(held)
+
+    def _beat(self) -> None:
+        held = [one for one in self.holding() if not one.refused]
+        sent = self._clock.monotonic()
+        if not held:
+            return
+        try:
+            lost = self._ledger.heartbeat([one.beat() for one in held])
+        except LedgerDown as error:
+            self._observer.saw(Event.LEDGER_DOWN, error=error)
+            self._next_beat = sent + min(1.0, self._times.beat.total_seconds())
+            return
+        self._next_beat = sent + self._times.beat.total_seconds()
+        for one in held:
+            one.beaten = sent
+            if one.claim.ref.job_id in lost and not one.overdue():
+                one.refused = True
+                self._lose(one)
+
+    def _check(self, held: Held) -> None:
+        if held.lost:
+            return
+        if self._clock.monotonic() - held.beaten >= self._times.lease.total_seconds():
+            self._lose(held)
+            if held.spec.on_crash is OnCrash.RERUN:
+                self._fence()
+        elif held.overdue():
+            self._time_out(held)
+
+    def _lose(self, held: Held) -> None:
+        held.lost = True
+        self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
+
+    def _time_out(self, held: Held) -> None:
+        """Nothing can end a thread: its verdict is stored here, and its late return will be refused."""
+        try:
+            if self._ledger.finish(held.claim, Store(lifecycle.timed_out(held.spec))):
+                self._ledger.finish(held.claim, Release(timedelta(), "time limit"))
+        except LedgerDown as error:
+            self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+            return
+        held.lost = True
+        self._observer.saw(Event.TIMED_OUT, held.claim.ref, attempt=held.claim.attempt)
+        self.drop(held)
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+            self._thread.start()
+
+    def _keep(self) -> None:
+        pause = min(0.5, self._times.beat.total_seconds() / 4)
+        while True:
+            with self._lock:
+                self._wake.wait_for(lambda: self._held)
+            self.look()
+            self._clock.sleep(pause)

@@ -1,0 +1,302 @@
+"""The decisions in a job's life: pure functions, and the only place that interprets AWS's answers and policies.
+
+A nonce proves whose acknowledgement it was. AWS accepts one acknowledgement of one dispatch, and makes a new
+nonce for the next: so a refused nonce that is still the current one was acknowledged, by whoever sent it.
+
+    offer ──────────── 0.8 W ─┄┄ W ──▶ re-offer, new nonce
+      │  may send what was read here │  may send only what stands in `tried`
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, assert_never
+
+from dispatcher.engine.model import (
+    Ack,
+    Again,
+    Arm,
+    Begun,
+    Dead,
+    Done,
+    How,
+    Kind,
+    Overdue,
+    Park,
+    Release,
+    Store,
+    Verdict,
+)
+from dispatcher.engine.times import (
+    PUT_FOR,
+    PUT_PAUSE_LEAST,
+    PUT_PAUSE_MOST,
+    RETRY_AFTER,
+    RETRY_MOST,
+)
+from dispatcher.sdk import (
+    ActionSpec,
+    Continue,
+    Failure,
+    OnCrash,
+    Outcome,
+    Owner,
+    Retry,
+    Revision,
+    Succeeded,
+)
+
+IN_PROGRESS = "InProgress"
+MAX_STARTS = 3  # of a `rerun` handler, asked-for retries apart
+POISON = 2  # predecessors in a row that were gone before they acknowledged
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What one delivery knows while it acknowledges."""
+
+    how: How
+    nonce: str
+    tried: frozenset[str]
+    unanswered: frozenset[str] = frozenset()
+    read_again: bool = False
+
+    @property
+    def evidence(self) -> frozenset[str]:
+        """Nonces that this fleet sent, or may have sent, while they were surely its own."""
+        return self.tried | self.unanswered
+
+
+@dataclass(frozen=True)
+class Send:
+    """Acknowledge with this nonce."""
+
+    nonce: str
+
+
+@dataclass(frozen=True)
+class ReadAgain:
+    """Read the job's current nonce first."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Whether AWS took it is unknown: leave the record as it is, the next begin inherits it."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """The job is this fleet's. `by_predecessor`: whether its handler started is not known."""
+
+    ack: Ack
+    by_predecessor: bool = False
+
+
+Step = Send | ReadAgain | Leave | Acknowledged | Park
+
+
+def next_try(known: Handshake, *, fresh: bool) -> Send | ReadAgain | Leave | Park:
+    """What to do before each try. `fresh`: the newest offer is younger than 0.8 W."""
+    if fresh or known.nonce in known.tried:
+        return Send(known.nonce)
+    if known.tried and not known.read_again:
+        return ReadAgain()
+    return (
+        Leave() if known.unanswered else Park("the acknowledgement window is over", _forget(known))
+    )
+
+
+def accepted(known: Handshake, status: str) -> Acknowledged | Park:
+    if status == IN_PROGRESS:
+        return Acknowledged(Ack.SURE)
+    return Park(f"acknowledged as {status}", _forget(known))
+
+
+def refused_nonce(known: Handshake, current: str, *, fresh: bool) -> Acknowledged | Send | Park:
+    """AWS answered InvalidNonce; `current` was read after that."""
+    sent_by_us = current in known.evidence
+    if current == known.nonce and sent_by_us:
+        ack = Ack.SURE if fresh else Ack.PRESUMED
+        return Acknowledged(ack, by_predecessor=known.how is How.INHERITED)
+    if sent_by_us:
+        return Send(current)
+    return Park("somebody else's", _forget(known))
+
+
+def refused_otherwise(known: Handshake) -> Park:
+    """Any other answer of AWS: never a result, and never a job of ours."""
+    return Park("acknowledgement refused", _forget(known))
+
+
+def out_of_tries(known: Handshake) -> Leave | Park:
+    """AWS is away or throttles. Parking forgets the evidence, so only what has none is parked."""
+    if known.unanswered or known.how is not How.FRESH:
+        return Leave()
+    return Park("AWS did not answer in time")
+
+
+def _forget(known: Handshake) -> bool:
+    return known.how is How.SEND
+
+
+@dataclass(frozen=True)
+class Start:
+    """Run the handler."""
+
+
+@dataclass(frozen=True)
+class Put:
+    """Send the verdict that is stored since `age`."""
+
+    verdict: Verdict
+    age: timedelta
+
+
+Next = Start | Store | Put
+
+
+def must_acknowledge(begun: Begun) -> bool:
+    return begun.ack is Ack.NO
+
+
+def after_begin(begun: Begun, spec: ActionSpec) -> Next:
+    """For what needs no acknowledgement: ACKED, AGAIN, and SEND of an acknowledged job."""
+    match begun.how:
+        case How.SEND:
+            return _stored(begun)
+        case How.AGAIN:
+            return Start()
+        case How.ACKED:
+            return _after_a_crash(begun, spec)
+        case How.FRESH | How.INHERITED:
+            raise ValueError(f"{begun.how} acknowledges first")
+    assert_never(begun.how)
+
+
+def after_acknowledgement(begun: Begun, step: Acknowledged, spec: ActionSpec) -> Next:
+    if begun.how is How.SEND:
+        return _stored(begun)
+    if begun.how is How.INHERITED and begun.deaths >= POISON:
+        return Store(gave_up("The worker died again and again before it could take the job."))
+    return _after_a_crash(begun, spec) if step.by_predecessor else Start()
+
+
+def _after_a_crash(begun: Begun, spec: ActionSpec) -> Next:
+    if spec.on_crash is OnCrash.RERUN and begun.starts - begun.retries < MAX_STARTS:
+        return Start()
+    return Store(
+        gave_up("The worker that ran the job died. The work may be done in part, or whole.")
+    )
+
+
+def _stored(begun: Begun) -> Put:
+    if begun.verdict is None:
+        raise ValueError("SEND without a verdict")
+    return Put(begun.verdict, begun.verdict_age)
+
+
+def may_settle(spec: ActionSpec) -> frozenset[How]:
+    """What a settle message, which never starts a handler, may take."""
+    fail = spec.on_crash is OnCrash.FAIL
+    return frozenset({How.SEND, How.ACKED}) if fail else frozenset({How.SEND})
+
+
+def settles(overdue: Overdue, spec: ActionSpec) -> bool:
+    """Whether the sweep publishes this as a settle message, or as the job's own."""
+    if overdue.ack is Ack.NO or overdue.waits:
+        return False
+    return overdue.verdict or spec.on_crash is OnCrash.FAIL
+
+
+def gave_up(message: str) -> Verdict:
+    return Verdict(Kind.FAILURE, message, failure_type="SystemUnavailable", ours=True)
+
+
+def timed_out(spec: ActionSpec) -> Verdict:
+    minutes = spec.time_limit / timedelta(minutes=1)
+    text = f"The job ran longer than its time limit of {minutes:g} minutes."
+    return Verdict(Kind.FAILURE, text, failure_type="JobFailed", ours=True)
+
+
+def bug(reference: str) -> Verdict:
+    """Never the exception's text: it may quote a secret. The log knows the reference."""
+    text = f"The action's worker failed unexpectedly. Its log has the details under {reference}."
+    return Verdict(Kind.FAILURE, text, failure_type="JobFailed", ours=True)
+
+
+def returned(outcome: Outcome, owner: Owner) -> Verdict:
+    match outcome:
+        case Succeeded():
+            return Verdict(
+                Kind.SUCCESS,
+                outcome.summary,
+                external_id=outcome.external_id,
+                revision=_as_aws(outcome.revision),
+                # AWS has no place for the variables of a third-party action.
+                variables=outcome.variables if owner is Owner.CUSTOM else None,
+            )
+        case Continue():
+            return Verdict(
+                Kind.CONTINUE,
+                outcome.summary,
+                external_id=outcome.external_id,
+                percent=outcome.percent,
+                token=outcome.token,
+            )
+    assert_never(outcome)
+
+
+def _as_aws(revision: Revision | None) -> Mapping[str, Any] | None:
+    if revision is None:
+        return None
+    fields = {
+        "revision": revision.revision,
+        "changeIdentifier": revision.change_identifier,
+        "created": revision.created and revision.created.isoformat(),
+        "revisionSummary": revision.summary,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def failed(failure: Failure) -> Verdict:
+    return Verdict(
+        Kind.FAILURE,
+        failure.message,
+        failure_type=failure.type,
+        external_id=failure.external_id,
+    )
+
+
+def raised_retry(error: BaseException, spec: ActionSpec, retries: int) -> Again | Store | None:
+    """What a Retry, or an exception named in `retry_on`, asks for; None for any other."""
+    if not isinstance(error, (Retry, *spec.retry_on)):
+        return None
+    if retries >= spec.max_attempts - 1:
+        text = f"The action asked to be run again more than {spec.max_attempts - 1} times."
+        return Store(gave_up(text))
+    after = error.after if isinstance(error, Retry) else RETRY_AFTER
+    return Again(min(after * 2.0**retries, RETRY_MOST))
+
+
+def put_accepted(verdict: Verdict) -> Done:
+    return Done(accepted=True, outcome=verdict.kind)
+
+
+def put_in_wrong_state(verdict: Verdict, ack: Ack) -> Done | Park:
+    """InvalidJobState: closed by AWS or already ours if we surely acknowledged; else not our job."""
+    if ack is Ack.SURE:
+        return Done(accepted=False, outcome="closed")
+    return Park("AWS has the job in another state", forget=verdict.ours)
+
+
+def put_later(since: timedelta) -> Arm:
+    """The put found no answer. `since`: the age of the verdict; the pause grows with it."""
+    if since >= PUT_FOR:
+        return Dead()
+    pause = min(max(since / 4, PUT_PAUSE_LEAST), PUT_PAUSE_MOST)
+    return Release(pause, "the put found no answer")
+
+
+def room(slots: int, busy: int, waiting: int) -> int:
+    """How many jobs to ask for. Queued records are not counted: a lost message takes no room."""
+    return max(slots - busy - waiting, 0)

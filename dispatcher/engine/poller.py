@@ -1,0 +1,119 @@
+"""One action type's turn at polling: as many jobs as there is room for, noted in the ledger, then published.
+
+A poll only brings hints: what goes wrong here costs a wait for AWS's next offer, never a job."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from dispatcher.engine import lifecycle
+from dispatcher.engine.model import (
+    ActionTypeNotFound,
+    ApiError,
+    BrokerDown,
+    JobRef,
+    LedgerDown,
+    Throttled,
+)
+from dispatcher.engine.ports import Broker, Clock, Event, Fleet, JobApi, Ledger, Observer, Turn
+from dispatcher.engine.times import Pace, Times
+from dispatcher.sdk import ActionType
+
+FULL = 0.02  # seconds until a full house is looked at again
+MOST = 100  # jobs a call: AWS names no limit, and no client was seen to get more
+
+
+class Poller:
+    def __init__(
+        self,
+        api: JobApi,
+        ledger: Ledger,
+        broker: Broker,
+        fleet: Fleet,
+        observer: Observer,
+        clock: Clock,
+        times: Times,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._api = api
+        self._ledger = ledger
+        self._broker = broker
+        self._fleet = fleet
+        self._observer = observer
+        self._clock = clock
+        self._times = times
+        self._jitter = jitter
+
+    def tick(self, turns: Sequence[Turn]) -> None:
+        """Asks for a poll of each action type and region that has rested; late ones are of no use."""
+        try:
+            for action_type, region in self._fleet.rested(turns):
+                self._broker.ask_to_poll(action_type, region, 3 * self._times.poll_interval)
+        except LedgerDown as error:
+            self._observer.saw(Event.LEDGER_DOWN, error=error)
+        except BrokerDown as error:
+            self._observer.saw(Event.BROKER_DOWN, error=error)
+
+    def turn(self, action_type: ActionType, region: str) -> None:
+        """Polls until the next tick, or until AWS has nothing; nothing if somebody else's turn it is."""
+        holder = uuid.uuid4().hex
+        try:
+            rest = self._fleet.take_turn(action_type, region, holder)
+            if rest is None:
+                return
+            pace = self._until_next_tick(action_type, region, Pace(rest, self._times))
+            self._fleet.end_turn(action_type, region, holder, pace.rest, pace.rest * self._jitter())
+        except LedgerDown as error:
+            self._observer.saw(Event.LEDGER_DOWN, error=error)
+        except BrokerDown as error:
+            self._observer.saw(Event.BROKER_DOWN, error=error)
+
+    def _until_next_tick(self, action_type: ActionType, region: str, pace: Pace) -> Pace:
+        until = self._clock.monotonic() + self._times.poll_interval.total_seconds()
+        while True:
+            crew = self._fleet.crew(action_type.provider)
+            if not crew.slots:
+                return pace.busy()  # nobody to work: AWS keeps the jobs, and is not asked
+            waiting = self._broker.waiting(action_type.provider)
+            room = lifecycle.room(crew.slots, crew.busy, waiting)
+            if room:
+                paced = self._poll(action_type, region, min(room, MOST), pace)
+                if paced.rest:
+                    return paced
+                pace = paced
+            else:
+                self._clock.sleep(FULL)
+            if self._clock.monotonic() >= until:
+                return pace
+
+    def _poll(self, action_type: ActionType, region: str, limit: int, pace: Pace) -> Pace:
+        """The pace after it: without a rest as long as there may be more."""
+        try:
+            new = self._take(action_type, region, limit)
+        except Throttled as error:
+            self._observer.saw(Event.POLL_THROTTLED, error=error, action_type=action_type.task_name)
+            return pace.throttled()
+        except ActionTypeNotFound as error:
+            self._observer.saw(Event.TYPE_UNKNOWN, error=error, action_type=action_type.task_name)
+            return pace.unknown()
+        except (ApiError, BrokerDown) as error:
+            self._observer.saw(Event.POLL_FAILED, error=error, action_type=action_type.task_name)
+            return pace.idle()
+        return pace.busy() if new else pace.idle()
+
+    def _take(self, action_type: ActionType, region: str, limit: int) -> int:
+        sent = self._clock.monotonic()
+        offers = self._api.poll(action_type, region, limit)
+        if not offers:
+            return 0
+        refs = {
+            JobRef(offer.job_id, offer.client_id, action_type, region): offer.nonce
+            for offer in offers
+        }
+        age = timedelta(seconds=self._clock.monotonic() - sent)
+        new = self._ledger.offer(uuid.uuid4().hex, age, refs)
+        if new:
+            self._broker.publish(new)
+        for ref in new:
+            self._observer.saw(Event.OFFERED, ref)
+        return len(new)

@@ -1,0 +1,136 @@
+"""What the engine asks of the outside. Adapters raise only the errors of `model`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Protocol
+
+from dispatcher.engine.model import (
+    Arm,
+    Beat,
+    Begun,
+    Claim,
+    Crew,
+    Dropped,
+    How,
+    JobDetails,
+    JobRef,
+    Offer,
+    Overdue,
+    Verdict,
+)
+from dispatcher.sdk import ActionType, Secret
+
+
+class Clock(Protocol):
+    """Time as this process sees it. Seconds; `now` is aware."""
+
+    def monotonic(self) -> float: ...
+    def now(self) -> datetime: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class JobApi(Protocol):
+    """CodePipeline's job calls, third-party and custom alike. `token` is None for custom jobs.
+
+    `acknowledge` and the puts are one HTTP attempt each: a retry below would hide whether an
+    unanswered one was applied.
+    """
+
+    def poll(self, action_type: ActionType, region: str, limit: int) -> Sequence[Offer]: ...
+    def details(self, ref: JobRef, token: Secret | None) -> JobDetails: ...
+    def acknowledge(self, ref: JobRef, nonce: str, token: Secret | None) -> str: ...
+    def put(self, ref: JobRef, verdict: Verdict, token: Secret | None) -> None: ...
+
+
+class Tokens(Protocol):
+    """Client tokens. None: nobody knows this client. `fresh` asks behind any cache."""
+
+    def get(self, client_id: str, *, fresh: bool = False) -> Secret | None: ...
+
+
+class Ledger(Protocol):
+    """The record of every job, in five atomic steps (and one read)."""
+
+    def offer(
+        self, poll_id: str, age: timedelta, offers: Mapping[JobRef, str | None]
+    ) -> Sequence[JobRef]: ...
+    def begin(
+        self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None
+    ) -> Begun | Dropped: ...
+    def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]: ...
+    def finish(self, claim: Claim, arm: Arm) -> bool: ...
+    def due(self, providers: Sequence[str], limit: int) -> Sequence[Overdue]: ...
+    def nonce(self, job_id: str) -> str | None: ...
+
+
+class Broker(Protocol):
+    """The queues. A message is only a hint: none of these need be durable."""
+
+    def publish(self, refs: Sequence[JobRef]) -> None: ...
+    def settle(self, ref: JobRef) -> None: ...
+    def ask_to_poll(self, action_type: ActionType, region: str, expires: timedelta) -> None: ...
+    def waiting(self, provider: str) -> int: ...
+
+
+Turn = tuple[ActionType, str]  # an action type in a region
+
+
+class Fleet(Protocol):
+    """Who is there to work, and whose turn it is to poll.
+
+    `rested` answers which may poll now. `take_turn` answers how long the type rested last, or None if it is somebody else's turn.
+    `end_turn` keeps `rest` for the next turn, and lets none begin for `pause`.
+    """
+
+    def crew(self, provider: str) -> Crew: ...
+    def rested(self, turns: Sequence[Turn]) -> Sequence[Turn]: ...
+    def take_turn(self, action_type: ActionType, region: str, holder: str) -> timedelta | None: ...
+    def end_turn(
+        self,
+        action_type: ActionType,
+        region: str,
+        holder: str,
+        rest: timedelta,
+        pause: timedelta,
+    ) -> None: ...
+
+
+class Event(Enum):
+    """What happened, as the log and the metrics name it: (level, message)."""
+
+    POLLED = ("debug", "polled")
+    OFFERED = ("info", "offered")
+    POLL_THROTTLED = ("warning", "poll throttled")
+    POLL_FAILED = ("warning", "poll failed")
+    TYPE_UNKNOWN = ("error", "action type not found at AWS")
+    DROPPED = ("info", "message dropped")
+    DETAILS_FAILED = ("warning", "details failed")
+    UNKNOWN_CLIENT = ("error", "no token for this client")
+    TOKENS_DOWN = ("error", "the store of client tokens does not answer")
+    ACKNOWLEDGED = ("info", "acknowledged")
+    NOT_OURS = ("info", "acknowledgement refused, parked")
+    ACK_REFUSED = ("warning", "acknowledgement refused, for another cause than its nonce")
+    ACK_UNKNOWN = ("warning", "acknowledgement unanswered, left for recovery")
+    STARTED = ("info", "started")
+    LOST = ("warning", "lease lost")
+    TIMED_OUT = ("warning", "ran into its time limit")
+    RETRY = ("warning", "to be run again")
+    BUG = ("error", "handler raised what it may not raise")
+    FINISHED = ("info", "finished")
+    REPORTED = ("info", "reported")
+    CLOSED = ("info", "AWS had closed the job")
+    PUT_FAILED = ("warning", "put failed")
+    PUT_ANYHOW = ("warning", "put without the ledger")
+    DEAD = ("error", "AWS refuses the result for good")
+    LEDGER_DOWN = ("error", "the ledger does not answer")
+    PUT_LATER = ("warning", "to be put later")
+    BROKER_DOWN = ("error", "the broker does not answer")
+    NO_ACTION = ("error", "no provider is loaded for this action type")
+    SWEPT = ("info", "published again")
+
+
+class Observer(Protocol):
+    """Told what happened; never raises, never blocks."""
+
+    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None: ...

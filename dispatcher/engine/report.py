@@ -1,0 +1,126 @@
+"""From a handler's end, or a stored verdict, to AWS: stored first, sent then, whoever dies in between."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from dispatcher.engine import lifecycle
+from dispatcher.engine.jobs import Jobs
+from dispatcher.engine.leases import Held
+from dispatcher.engine.model import (
+    Again,
+    Arm,
+    Dead,
+    Done,
+    InvalidClientToken,
+    InvalidJobState,
+    LedgerDown,
+    PortError,
+    Refused,
+    Release,
+    Store,
+    Throttled,
+    Unanswered,
+    Verdict,
+)
+from dispatcher.engine.ports import Clock, Event, Ledger, Observer
+from dispatcher.engine.times import PUT_INLINE, WITHOUT_LEDGER
+from dispatcher.sdk import OnCrash
+
+
+class Reporter:
+    def __init__(self, jobs: Jobs, ledger: Ledger, observer: Observer, clock: Clock) -> None:
+        self._jobs = jobs
+        self._ledger = ledger
+        self._observer = observer
+        self._clock = clock
+
+    def end(self, held: Held, arm: Store | Again) -> None:
+        """Of a handler: its verdict to the ledger and then to AWS, or its Retry to the ledger."""
+        if isinstance(arm, Again):
+            held.claim = replace(held.claim, retries=held.claim.retries + 1)
+        stored = self._store(held, arm)
+        if stored is False:
+            self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
+        elif isinstance(arm, Again):
+            self._observer.saw(Event.RETRY, held.claim.ref, after=arm.after.total_seconds())
+        elif stored or held.spec.on_crash is OnCrash.FAIL:
+            # Unstored: nobody else may start a `fail` job, and AWS takes one result.
+            self._observer.saw(
+                Event.FINISHED if stored else Event.PUT_ANYHOW,
+                held.claim.ref,
+                outcome=arm.verdict.kind,
+                attempt=held.claim.attempt,
+            )
+            self.put(held, arm.verdict, timedelta())
+
+    def put(self, held: Held, verdict: Verdict, age: timedelta) -> None:
+        """A stored verdict: a minute of tries under the lease, then again later."""
+        arm = self._tries(held, verdict) or lifecycle.put_later(age + PUT_INLINE)
+        self._tell(held, verdict, arm)
+        self._finish(held, arm)
+
+    def _tries(self, held: Held, verdict: Verdict) -> Arm | None:
+        for _ in self._pauses(PUT_INLINE):
+            if held.lost and held.spec.on_crash is OnCrash.RERUN:
+                return Release(timedelta(), "lease lost")
+            try:
+                return self._put(held, verdict)
+            except (Unanswered, Throttled) as error:
+                self._observer.saw(Event.PUT_FAILED, held.claim.ref, error=error)
+            except PortError as error:
+                self._observer.saw(Event.PUT_FAILED, held.claim.ref, error=error)
+                return None  # an operator's to mend: no use in trying at once
+        return None
+
+    def _put(self, held: Held, verdict: Verdict) -> Arm:
+        try:
+            self._jobs.put(held.claim.ref, verdict)
+        except InvalidJobState:
+            return lifecycle.put_in_wrong_state(verdict, held.claim.ack)
+        except InvalidClientToken:
+            raise
+        except Refused as error:
+            self._observer.saw(Event.PUT_FAILED, held.claim.ref, error=error)
+            return Dead()
+        return lifecycle.put_accepted(verdict)
+
+    def _tell(self, held: Held, verdict: Verdict, arm: Arm) -> None:
+        ref = held.claim.ref
+        match arm:
+            case Done(accepted=True):
+                self._observer.saw(Event.REPORTED, ref, outcome=verdict.kind)
+            case Done():
+                self._observer.saw(Event.CLOSED, ref, outcome=verdict.kind)
+            case Dead():
+                self._observer.saw(Event.DEAD, ref, outcome=verdict.kind)
+            case _:
+                self._observer.saw(Event.PUT_LATER, ref, outcome=verdict.kind)
+
+    def _store(self, held: Held, arm: Store | Again) -> bool | None:
+        """None: the ledger did not answer for half a minute."""
+        for _ in self._pauses(WITHOUT_LEDGER):
+            try:
+                return self._ledger.finish(held.claim, arm)
+            except LedgerDown as error:
+                self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+        return None
+
+    def _finish(self, held: Held, arm: Arm) -> None:
+        for _ in self._pauses(timedelta(seconds=5)):
+            try:
+                self._ledger.finish(held.claim, arm)
+            except LedgerDown as error:
+                # Its lease ends all the same; the put is then repeated, and AWS says that it has it.
+                self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+            else:
+                return
+
+    def _pauses(self, most: timedelta) -> Iterator[None]:
+        until = self._clock.monotonic() + most.total_seconds()
+        pause = 0.25
+        yield
+        while self._clock.monotonic() < until:
+            self._clock.sleep(pause)
+            pause = min(pause * 2, 8.0)
+            yield

@@ -1,0 +1,81 @@
+"""The handler, under its lease: from an acknowledged job to a verdict, whatever the handler does.
+
+The only place with a broad except: a handler may raise anything, SystemExit included, and on the threads pool
+an exception that leaves the task would cost the slot for ever."""
+
+import contextvars
+import logging
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dispatcher.engine import lifecycle
+from dispatcher.engine.leases import Held, Leases
+from dispatcher.engine.model import Action, Again, JobDetails, Store
+from dispatcher.engine.ports import Clock, Event, Observer
+from dispatcher.sdk import Continue, Failure, Job, Outcome, Succeeded
+
+
+class Runner:
+    def __init__(self, leases: Leases, observer: Observer, clock: Clock) -> None:
+        self._leases = leases
+        self._observer = observer
+        self._clock = clock
+
+    def run(self, held: Held, details: JobDetails, action: Action) -> Store | Again | None:
+        """None: the first heartbeat did not go through, so the handler did not start."""
+        held.claim = replace(held.claim, starts=held.claim.starts + 1)
+        if not self._leases.start(held):
+            self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
+            return None
+        self._observer.saw(Event.STARTED, held.claim.ref, attempt=held.claim.starts)
+        try:
+            # Of its own context, so that no variable it sets is seen by the next job of this thread.
+            outcome = contextvars.copy_context().run(self._call, held, details, action)
+            if not isinstance(outcome, Succeeded | Continue):
+                raise TypeError(f"{action.spec.type.task_name} returned a {type(outcome).__name__}")  # noqa: TRY301
+        except BaseException as error:  # noqa: BLE001
+            return self._raised(held, action, error)
+        finally:
+            held.running = False
+        return Store(lifecycle.returned(outcome, action.spec.type.owner))
+
+    def _call(self, held: Held, details: JobDetails, action: Action) -> Outcome:
+        config = action.parse(details.configuration)
+        with TemporaryDirectory(prefix="job-", ignore_cleanup_errors=True) as workdir:
+            return action.handler(self._job(held, details, config, Path(workdir)))
+
+    def _job(self, held: Held, details: JobDetails, config: object, workdir: Path) -> Job[Any]:
+        claim = held.claim
+        fields = {
+            "job_id": claim.ref.job_id,
+            "provider": claim.ref.type.provider,
+            "client": claim.ref.client_id,
+            "attempt": claim.starts,
+        }
+        logger = logging.getLogger(f"dispatcher.provider.{claim.ref.type.provider}")
+        return Job(
+            id=claim.ref.job_id,
+            config=config,
+            client_id=claim.ref.client_id,
+            action=claim.ref.type,
+            pipeline=details.pipeline,
+            continuation=details.continuation,
+            attempt=claim.starts,
+            deadline=self._clock.now() + held.spec.time_limit,
+            workdir=workdir,
+            log=logging.LoggerAdapter(logger, fields),
+            control=held,
+        )
+
+    def _raised(self, held: Held, action: Action, error: BaseException) -> Store | Again:
+        if isinstance(error, Failure):
+            return Store(lifecycle.failed(error))
+        retry = lifecycle.raised_retry(error, action.spec, held.claim.retries)
+        if retry is not None:
+            return retry
+        reference = uuid.uuid4().hex[:12]
+        self._observer.saw(Event.BUG, held.claim.ref, reference=reference, error=error)
+        return Store(lifecycle.bug(reference))

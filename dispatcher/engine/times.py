@@ -1,0 +1,57 @@
+"""Every duration of the engine: settings, what derives from them, and the pace of polls."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+RETRY_AFTER = timedelta(seconds=10)  # for an exception in `retry_on`, which names no delay
+RETRY_MOST = timedelta(minutes=15)
+PUT_INLINE = timedelta(minutes=1)
+PUT_FOR = timedelta(hours=24)  # then it is a dead letter; no action of CodePipeline lives longer
+PUT_PAUSE_LEAST = timedelta(seconds=15)
+PUT_PAUSE_MOST = timedelta(seconds=60)
+WITHOUT_LEDGER = timedelta(seconds=30)  # then a `fail` verdict is put though it could not be stored
+REST_MOST = timedelta(seconds=60)  # of an action type that AWS throttles, or does not know
+
+
+@dataclass(frozen=True)
+class Times:
+    """The settings."""
+
+    poll_interval: timedelta = timedelta(seconds=1)
+    poll_interval_max: timedelta = timedelta(seconds=5)
+    ack_window: timedelta = timedelta(seconds=30)
+    lease: timedelta = timedelta(seconds=60)
+    sweep_interval: timedelta = timedelta(seconds=10)
+    shutdown_grace: timedelta = timedelta(seconds=20)
+
+    @property
+    def fresh(self) -> timedelta:
+        """How long after an offer its nonce surely is not a foreign worker's."""
+        return 0.8 * self.ack_window
+
+    @property
+    def beat(self) -> timedelta:
+        """Between two heartbeats: three may fail before the lease is over."""
+        return self.lease / 4
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long one action type rests between polls."""
+
+    rest: timedelta
+    times: Times
+
+    def busy(self) -> "Pace":
+        return replace(self, rest=timedelta())
+
+    def idle(self) -> "Pace":
+        longer = max(self.rest * 1.5, self.times.poll_interval)
+        return replace(self, rest=min(longer, self.times.poll_interval_max))
+
+    def throttled(self) -> "Pace":
+        longer = max(self.rest * 2, self.times.poll_interval * 2)
+        return replace(self, rest=min(longer, REST_MOST))
+
+    def unknown(self) -> "Pace":
+        return replace(self, rest=REST_MOST)

@@ -1,0 +1,125 @@
+"""Who is there to work, what is paused, and whose turn it is to poll. All of it may be lost: it renews itself.
+
+dispatcher:slots:<provider>       hash: node -> "slots expiry", expiry in ms of Redis's clock
+dispatcher:turn:<type>@<region>   string: who polls, with a TTL
+dispatcher:rest:<type>@<region>   string: none may poll while it lives
+dispatcher:pace:<type>@<region>   string: how long the type rested last, in ms
+dispatcher:paused                 set of providers; the one key here that has no TTL"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from dispatcher.engine.model import Crew, LedgerDown
+from dispatcher.engine.ports import Turn
+from dispatcher.engine.times import Times
+from dispatcher.sdk import ActionType
+
+T = TypeVar("T")
+
+ANNOUNCE = timedelta(seconds=5)
+GONE = 3 * ANNOUNCE  # without an announcement; a leaving worker withdraws at once
+PACE_KEPT = timedelta(minutes=10)
+
+
+class RedisFleet:
+    def __init__(self, redis: Redis, times: Times) -> None:
+        self._redis = redis
+        # Longer than any poll with its SDK retries; a poller that died holds nobody up for more.
+        self._turn_kept = times.poll_interval * 3 + timedelta(seconds=20)
+
+    def crew(self, provider: str) -> Crew:
+        def ask() -> Crew:
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.hgetall(f"dispatcher:slots:{provider}")
+            pipe.zcard(f"dispatcher:index:{provider}")
+            pipe.sismember("dispatcher:paused", provider)
+            (seconds, micros), workers, busy, paused = pipe.execute()
+            return Crew(0 if paused else _alive(workers, seconds * 1000 + micros // 1000), busy)
+
+        return _answered(ask)
+
+    def announce(self, node: str, slots: Mapping[str, int]) -> None:
+        """All slots of a worker, not the free ones, for each provider that it serves."""
+
+        def tell() -> None:
+            seconds, micros = self._redis.time()
+            expiry = seconds * 1000 + micros // 1000 + _ms(GONE)
+            pipe = self._redis.pipeline(transaction=False)
+            for provider, count in slots.items():
+                pipe.hset(f"dispatcher:slots:{provider}", node, f"{count} {expiry}")
+                pipe.pexpire(f"dispatcher:slots:{provider}", _ms(GONE))
+            pipe.execute()
+
+        _answered(tell)
+
+    def withdraw(self, node: str, providers: Sequence[str]) -> None:
+        def tell() -> None:
+            pipe = self._redis.pipeline(transaction=False)
+            for provider in providers:
+                pipe.hdel(f"dispatcher:slots:{provider}", node)
+            pipe.execute()
+
+        _answered(tell)
+
+    def rested(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Those that may poll now."""
+        if not turns:
+            return []
+        resting = _answered(lambda: self._redis.mget([_key("rest", *turn) for turn in turns]))
+        return [turn for turn, rest in zip(turns, resting, strict=True) if rest is None]
+
+    def take_turn(self, action_type: ActionType, region: str, holder: str) -> timedelta | None:
+        def ask() -> timedelta | None:
+            key = _key("turn", action_type, region)
+            if not self._redis.set(key, holder, nx=True, px=_ms(self._turn_kept)):
+                return None
+            rest = self._redis.get(_key("pace", action_type, region))
+            return timedelta(milliseconds=int(rest or 0))
+
+        return _answered(ask)
+
+    def end_turn(
+        self,
+        action_type: ActionType,
+        region: str,
+        holder: str,
+        rest: timedelta,
+        pause: timedelta,
+    ) -> None:
+        def tell() -> None:
+            turn = _key("turn", action_type, region)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.set(_key("pace", action_type, region), _ms(rest), px=_ms(PACE_KEPT))
+            if pause > timedelta():
+                pipe.set(_key("rest", action_type, region), 1, px=max(_ms(pause), 1))
+            # Were it somebody else's a moment later, the worst would be two polls at once.
+            if self._redis.get(turn) == holder:
+                pipe.delete(turn)
+            pipe.execute()
+
+        _answered(tell)
+
+
+def _alive(workers: Mapping[str, str], now: int) -> int:
+    announced = [value.split() for value in workers.values()]
+    return sum(int(slots) for slots, expiry in announced if int(expiry) > now)
+
+
+def _key(what: str, action_type: ActionType, region: str) -> str:
+    return f"dispatcher:{what}:{action_type.task_name}@{region}"
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration / timedelta(milliseconds=1))
+
+
+def _answered(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except RedisError as error:
+        raise LedgerDown(type(error).__name__) from None

@@ -1,0 +1,352 @@
+-- The ledger: one record a job, five atomic steps. Scripts answer facts; what they mean is decided in
+-- engine/lifecycle.py. Times are milliseconds of this Redis's clock; no other clock is compared with it.
+--
+-- dispatcher:job:<id>           hash, the record. TTL 24 h beyond its lease; a reported one 1 h, a dead one 7 days
+--   v                           1; fields are only ever added, so that two releases read each other's records
+--   type client region          the reference: <Owner>.<Category>.<Provider>.<version>; no client if custom
+--   state                       queued -> running -> finished -> reported
+--   owner                       host/task id/random part of one delivery
+--   attempt                     begins so far: the fence
+--   deaths                      begins in a row whose owner was gone before it acknowledged
+--   starts retries              of the handler; Retries asked for
+--   ack                         no | presumed | sure
+--   nonce                       a custom job's, from its newest offer
+--   tried                       nonces that were begun with while the newest offer was fresh, newest last
+--   offered                     when AWS answered the newest offer, at the earliest
+--   publish_at poll             when an offer may publish again; the poll that published last
+--   lease                       its end, or when a Retry is due
+--   deadline                    of the handler
+--   verdict finished            what AWS is to be told, and since when
+--   dead                        1: AWS will not take it
+--   begun                       begin's answer, for its replay
+--   percent note                what the handler last said
+-- dispatcher:job:<id>:timeline  list of [time, event, detail], the newest 40
+-- dispatcher:index:<provider>   zset of acknowledged or begun jobs, scored by when somebody must look
+-- dispatcher:paused             set of providers
+-- dispatcher:history            list of finished jobs, newest first, at most 10,000, 7 days
+-- dispatcher:sweep              hash: the last sweep, and until when sweeps see nothing
+--
+-- Keys are built here from the job's id, so this needs one Redis with replicas, not a Redis Cluster.
+
+local DAY = 86400000
+local args = cjson.decode(ARGV[1])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function record_key(job) return 'dispatcher:job:' .. job end
+
+local function provider(type) return string.match(type, '^[^.]+%.[^.]+%.([^.]+)') end
+
+local function index_key(type) return 'dispatcher:index:' .. provider(type) end
+
+local function read(job)
+  local flat = redis.call('HGETALL', record_key(job))
+  if #flat == 0 then return nil end
+  local r = {}
+  for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
+  for _, name in ipairs({'attempt', 'deaths', 'starts', 'retries', 'publish_at', 'lease'}) do
+    r[name] = tonumber(r[name]) or 0
+  end
+  r.ack = r.ack or 'no'
+  return r
+end
+
+local function write(job, fields)
+  local flat = {}
+  for name, value in pairs(fields) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = type(value) == 'number' and string.format('%.0f', value) or tostring(value)
+  end
+  redis.call('HSET', record_key(job), unpack(flat))
+end
+
+local function keep(job, ttl)
+  redis.call('PEXPIRE', record_key(job), ttl)
+  redis.call('PEXPIRE', record_key(job) .. ':timeline', ttl)
+end
+
+local function note(job, event, detail)
+  local key = record_key(job) .. ':timeline'
+  redis.call('RPUSH', key, cjson.encode({now, event, detail or ''}))
+  redis.call('LTRIM', key, -40, -1)
+end
+
+-- Somebody must look at `at`: the record's lease, except that a sweep moves only the score.
+local function look(job, type, at)
+  redis.call('ZADD', index_key(type), string.format('%.0f', at), job)
+  redis.call('PEXPIRE', index_key(type), 8 * DAY)
+end
+
+local function lease_until(job, type, at)
+  write(job, {lease = at})
+  look(job, type, at)
+  keep(job, math.max(at - now, 0) + DAY)
+end
+
+local function reference(of)
+  return {v = 1, type = of.type, client = of.client, region = of.region}
+end
+
+local function host(owner) return string.match(owner, '^[^/]*') end
+
+-- The guard of heartbeat, verdict and again: mine; nobody's; or I am sure that this fleet acknowledged through
+-- me, the record is not, and it is not ahead of me (a failover lost what I had written).
+local function may_write(r, claim)
+  if not r then return 'absent' end
+  if r.owner == claim.owner and (r.state == 'running' or r.state == 'finished') then return 'mine' end
+  local outranks = claim.ack == 'sure' and r.ack ~= 'sure' and r.attempt <= claim.attempt
+  if outranks and r.state ~= 'reported' then return 'outranks' end
+  return nil
+end
+
+local function facts(job, r)
+  return {
+    job = job, type = r.type, client = r.client, region = r.region,
+    ack = r.ack, waits = r.state == 'queued', verdict = r.verdict ~= nil,
+  }
+end
+
+--- offer: {poll, age, fresh, offers = {{job, type, client, region, nonce}}} -> {jobs to publish}
+local publish = {}
+
+local function must_publish(r)
+  if not r or r.poll == args.poll then return true end
+  if r.ack ~= 'no' or r.state == 'reported' or r.publish_at > now then return false end
+  return r.state == 'queued' or r.lease <= now
+end
+
+for _, offer in ipairs(args.offers) do
+  local r = read(offer.job)
+  if not r then
+    local fields = reference(offer)
+    fields.state, fields.ack = 'queued', 'no'
+    write(offer.job, fields)
+    keep(offer.job, DAY)
+  end
+  if not r or r.state ~= 'reported' then
+    write(offer.job, {offered = math.max(r and tonumber(r.offered) or 0, now - args.age)})
+    if offer.nonce then write(offer.job, {nonce = offer.nonce}) end
+  end
+  if must_publish(r) then
+    publish[#publish + 1] = offer.job
+    write(offer.job, {poll = args.poll, publish_at = now + args.fresh * (r and 2 or 1)})
+    note(offer.job, r and 'offered again' or 'offered')
+  end
+end
+return cjson.encode({jobs = publish})
+
+--- begin: {job, type, client, region, owner, nonce, only = {how = true}, window, fresh} -> {how, ...} or {drop}
+local function drop(why) return cjson.encode({drop = why}) end
+
+local function answer(text, r)
+  local begun = cjson.decode(text)
+  begun.age = now - (begun.offered or 0)
+  begun.verdict_age = now - (tonumber(r.finished) or now)
+  return cjson.encode(begun)
+end
+
+local function how_to_begin(r)
+  if r.dead then return nil, 'a dead letter' end
+  if r.state == 'reported' then return nil, 'reported' end
+  if r.ack == 'no' and redis.call('SISMEMBER', 'dispatcher:paused', provider(r.type)) == 1 then
+    return nil, 'paused'
+  end
+  local waits = r.state ~= 'queued' or r.ack ~= 'no'
+  if waits and r.lease > now then return nil, r.state == 'queued' and 'not yet due' or 'leased' end
+  if r.verdict then return 'send' end
+  if r.state == 'queued' then return r.ack == 'no' and 'fresh' or 'again' end
+  return r.ack == 'no' and 'inherited' or 'acked'
+end
+
+local function tried_with(r, nonce, offered)
+  local tried = r.tried and cjson.decode(r.tried) or {}
+  if not nonce or now - offered >= args.fresh then return tried end
+  for _, known in ipairs(tried) do
+    if known == nonce then return tried end
+  end
+  tried[#tried + 1] = nonce
+  if #tried > 8 then table.remove(tried, 1) end
+  return tried
+end
+
+local r = read(args.job)
+if not r then return drop('no record') end
+if r.type ~= args.type or r.client ~= args.client or r.region ~= args.region then return drop('another job') end
+if r.owner == args.owner and r.begun and (r.state == 'running' or r.state == 'finished') then return answer(r.begun, r) end
+
+local how, why = how_to_begin(r)
+if not how then return drop(why) end
+if args.only and (r.ack == 'no' or not args.only[how]) then return drop('not for settle') end
+
+local calls = r.ack == 'no'
+local offered = tonumber(r.offered) or 0
+local nonce = calls and (args.nonce or r.nonce) or nil
+local deaths = how == 'inherited' and math.min(r.deaths + 1, 2) or 0
+local begun = cjson.encode({
+  how = how, attempt = r.attempt + 1, starts = r.starts, retries = r.retries, deaths = deaths, ack = r.ack,
+  offered = offered, nonce = nonce, tried = calls and r.tried or nil, verdict = r.verdict,
+})
+local fields = {
+  state = r.verdict and 'finished' or 'running', owner = args.owner, attempt = r.attempt + 1, deaths = deaths,
+  begun = begun,
+}
+if calls then
+  local tried = tried_with(r, nonce, offered)
+  if #tried > 0 then fields.tried = cjson.encode(tried) end
+end
+redis.call('HDEL', record_key(args.job), 'deadline', 'percent', 'note')
+write(args.job, fields)
+lease_until(args.job, r.type, now + args.window)
+note(args.job, 'begun', how .. ' by ' .. host(args.owner))
+return answer(begun, r)
+
+--- heartbeat: {lease, beats = {{job, owner, attempt, type, client, region, ack, starts, retries, left, ...}}} -> {lost}
+local lost = {}
+
+local function renew(beat)
+  local r = read(beat.job)
+  local right = may_write(r, beat)
+  if not right then return false end
+  if right == 'mine' and r.state == 'finished' then
+    write(beat.job, {ack = beat.ack})
+    lease_until(beat.job, r.type, now + args.lease)
+    return true
+  end
+  local deadline = right == 'mine' and tonumber(r.deadline) or now + beat.left
+  if now >= deadline then return false end
+  local fields = reference(beat)
+  fields.state, fields.owner, fields.attempt, fields.ack = 'running', beat.owner, beat.attempt, beat.ack
+  fields.starts, fields.retries, fields.deaths, fields.deadline = beat.starts, beat.retries, 0, deadline
+  fields.percent, fields.note = beat.percent, beat.note
+  if right == 'outranks' then redis.call('HDEL', record_key(beat.job), 'verdict', 'finished', 'begun', 'dead') end
+  write(beat.job, fields)
+  if right ~= 'mine' or r.starts ~= beat.starts then note(beat.job, 'started', 'on ' .. host(beat.owner)) end
+  lease_until(beat.job, beat.type, now + args.lease)
+  return true
+end
+
+for _, beat in ipairs(args.beats) do
+  if not renew(beat) then lost[#lost + 1] = beat.job end
+end
+return cjson.encode({lost = lost})
+
+--- finish: {job, owner, attempt, type, client, region, ack, starts, retries, lease, arm, ...} -> {ok, facts}
+local r = read(args.job)
+local mine = r and r.owner == args.owner and (r.state == 'running' or r.state == 'finished')
+local key = record_key(args.job)
+
+-- Written by `verdict` and `again`, whose guard may re-create or take over the record.
+local function rewrite(state, more)
+  local fields = reference(args)
+  fields.state, fields.owner, fields.attempt, fields.ack = state, args.owner, args.attempt, args.ack
+  fields.starts, fields.retries, fields.deaths = args.starts, args.retries, 0
+  redis.call('HDEL', key, 'verdict', 'finished', 'deadline', 'tried')
+  for name, value in pairs(more) do fields[name] = value end
+  write(args.job, fields)
+end
+
+local function ended(outcome)
+  redis.call('LPUSH', 'dispatcher:history', cjson.encode({
+    at = now, job = args.job, type = r.type, client = r.client, region = r.region, outcome = outcome,
+    attempt = r.attempt,
+  }))
+  redis.call('LTRIM', 'dispatcher:history', 0, 9999)
+  redis.call('PEXPIRE', 'dispatcher:history', 7 * DAY)
+end
+
+local arms = {}
+
+function arms.verdict()
+  if mine and r.state == 'finished' then return r.verdict == args.verdict end
+  local operator = r and args.operator and r.state ~= 'reported' and r.lease <= now
+  if not operator and not may_write(r, args) then return false end
+  rewrite('finished', {verdict = args.verdict, finished = now})
+  lease_until(args.job, args.type, now + args.lease)
+  note(args.job, 'finished', args.outcome)
+  return true
+end
+
+function arms.again()
+  if r and r.owner == args.owner and r.state == 'queued' and r.ack ~= 'no' then return true end
+  if mine and r.state == 'finished' then return false end
+  if not may_write(r, args) then return false end
+  rewrite('queued', {})
+  lease_until(args.job, args.type, now + args.after)
+  note(args.job, 'to be run again', string.format('in %.0f s', args.after / 1000))
+  return true
+end
+
+function arms.park()
+  local nobodys = r and r.state == 'queued' and r.ack == 'no'
+  if not mine and not nobodys then return false end
+  redis.call('HDEL', key, 'tried', 'deadline')
+  if args.forget then redis.call('HDEL', key, 'verdict', 'finished') end
+  write(args.job, {state = 'queued', ack = 'no', deaths = 0, publish_at = 0, lease = 0})
+  redis.call('ZREM', index_key(r.type), args.job)
+  keep(args.job, DAY)
+  note(args.job, 'parked', args.why)
+  return true
+end
+
+function arms.release()
+  local held = r and (r.state == 'running' or r.state == 'finished')
+  local theirs = held and args.owner ~= '' and string.sub(r.owner, 1, #args.owner) == args.owner
+  local operator = held and args.operator and r.lease <= now
+  if not theirs and not operator then return false end
+  redis.call('HDEL', key, 'dead')
+  lease_until(args.job, r.type, now + args.after)
+  note(args.job, 'released', args.why)
+  return true
+end
+
+function arms.dead()
+  local operator = r and args.operator and r.lease <= now
+  if not mine and not operator then return false end
+  write(args.job, {dead = 1})
+  redis.call('ZREM', index_key(r.type), args.job)
+  keep(args.job, 7 * DAY)
+  note(args.job, 'dead letter')
+  ended('dead')
+  return true
+end
+
+function arms.done()
+  if r and r.owner == args.owner and r.state == 'reported' then return true end
+  if not r or r.state == 'reported' then return args.accepted end
+  if not mine and not args.accepted then return false end
+  redis.call('HDEL', key, 'nonce', 'tried', 'verdict', 'begun', 'deadline', 'note', 'poll')
+  write(args.job, {state = 'reported', owner = args.owner})
+  redis.call('ZREM', index_key(r.type), args.job)
+  keep(args.job, DAY / 24)
+  note(args.job, 'reported', args.outcome)
+  ended(args.outcome)
+  return true
+end
+
+local ok = arms[args.arm]()
+return cjson.encode({ok = ok, facts = ok and r and facts(args.job, r) or nil})
+
+--- due: {providers, limit, fresh, lease, sweep} -> {jobs = {facts}}
+local overdue = {}
+local seen = redis.call('HMGET', 'dispatcher:sweep', 'last', 'blind')
+local last, blind = tonumber(seen[1]), tonumber(seen[2]) or 0
+
+-- After Redis or the fleet stood still every lease looks over: let the living renew theirs first.
+if not last or last > now or now - last > 3 * args.sweep then blind = now + args.lease / 2 end
+redis.call('HSET', 'dispatcher:sweep', 'last', string.format('%.0f', now), 'blind', string.format('%.0f', blind))
+redis.call('PEXPIRE', 'dispatcher:sweep', math.max(DAY, 6 * args.sweep))
+if now < blind then return cjson.encode({jobs = overdue}) end
+
+for _, name in ipairs(args.providers) do
+  local index = 'dispatcher:index:' .. name
+  for _, job in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, args.limit)) do
+    local r = read(job)
+    if not r or r.state == 'reported' or (r.state == 'queued' and r.ack == 'no') then
+      redis.call('ZREM', index, job)
+    else
+      look(job, r.type, now + args.fresh)
+      overdue[#overdue + 1] = facts(job, r)
+    end
+  end
+end
+return cjson.encode({jobs = overdue})

@@ -1,0 +1,205 @@
+"""The ledger port over `ledger.lua`: turns values into one JSON argument a script, and answers back.
+
+What the facts mean is not decided here, nor in Lua: engine.lifecycle does that."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from dispatcher.engine.model import (
+    Ack,
+    Again,
+    Arm,
+    Beat,
+    Begun,
+    Claim,
+    Dead,
+    Done,
+    Dropped,
+    How,
+    JobRef,
+    Kind,
+    LedgerDown,
+    Overdue,
+    Park,
+    Release,
+    Store,
+    Verdict,
+    action_type,
+)
+from dispatcher.engine.times import Times
+
+Facts = dict[str, Any]
+
+
+def milliseconds(duration: timedelta) -> int:
+    return int(duration / timedelta(milliseconds=1))
+
+
+def duration(ms: float) -> timedelta:
+    return timedelta(milliseconds=ms)
+
+
+class RedisLedger:
+    """`Ledger` on one Redis. Every script runs alone there, so each step is atomic."""
+
+    def __init__(self, redis: "Redis", times: Times) -> None:
+        self._redis = redis
+        prelude, scripts = _sources()
+        self._scripts = {name: redis.register_script(prelude + body) for name, body in scripts}
+        self._fresh = milliseconds(times.fresh)
+        self._window = milliseconds(times.ack_window)
+        self._lease = milliseconds(times.lease)
+        self._sweep = milliseconds(times.sweep_interval)
+
+    def offer(
+        self, poll_id: str, age: timedelta, offers: Mapping[JobRef, str | None]
+    ) -> Sequence[JobRef]:
+        rows = [_reference(ref) | _given(nonce=nonce) for ref, nonce in offers.items()]
+        answer = self._run(
+            "offer", poll=poll_id, age=milliseconds(age), fresh=self._fresh, offers=rows
+        )
+        wanted = set(answer["jobs"])
+        return [ref for ref in offers if ref.job_id in wanted]
+
+    def begin(
+        self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None
+    ) -> Begun | Dropped:
+        given = _given(nonce=nonce, only=only and {how.value: True for how in only})
+        answer = self._run(
+            "begin",
+            **_reference(ref),
+            owner=owner,
+            window=self._window,
+            fresh=self._fresh,
+            **given,
+        )
+        return Dropped(answer["drop"]) if "drop" in answer else _begun(ref, answer)
+
+    def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]:
+        rows = [_beat(beat) for beat in beats]
+        return frozenset(self._run("heartbeat", lease=self._lease, beats=rows)["lost"])
+
+    def finish(self, claim: Claim, arm: Arm) -> bool:
+        answer = self._run("finish", **_claim(claim), lease=self._lease, **_arm(arm))
+        return bool(answer["ok"])
+
+    def release(self, job_id: str, owner: str, arm: Release) -> Overdue | None:
+        """As `finish`, for any delivery whose owner begins with `owner`; says what is to follow."""
+        given = _arm(arm)
+        facts = self._run("finish", job=job_id, owner=owner, lease=self._lease, **given)
+        return _overdue(facts["facts"]) if facts["ok"] else None
+
+    def due(self, providers: Sequence[str], limit: int) -> Sequence[Overdue]:
+        answer = self._run(
+            "due",
+            providers=list(providers),
+            limit=limit,
+            fresh=self._fresh,
+            lease=self._lease,
+            sweep=self._sweep,
+        )
+        return [_overdue(facts) for facts in answer["jobs"]]
+
+    def nonce(self, job_id: str) -> str | None:
+        try:
+            found = self._redis.hget(f"dispatcher:job:{job_id}", "nonce")
+        except RedisError as error:
+            raise LedgerDown(type(error).__name__) from None
+        return found if isinstance(found, str) else None
+
+    def _run(self, name: str, **arguments: Any) -> Facts:
+        try:
+            text = self._scripts[name](args=[json.dumps(arguments, separators=(",", ":"))])
+        except RedisError as error:
+            # Only the type: a script error's text can quote what it was given.
+            raise LedgerDown(type(error).__name__) from None
+        answer: Facts = json.loads(text)
+        return answer
+
+
+def _sources() -> tuple[str, list[tuple[str, str]]]:
+    text = files("dispatcher.store").joinpath("ledger.lua").read_text("utf-8")
+    prelude, *parts = re.split(r"^--- (\w+):.*\n", text, flags=re.MULTILINE)
+    return prelude, list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _given(**values: Any) -> Facts:
+    """Lua's JSON reader turns null into a value that is true: what is not there is left out."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _reference(ref: JobRef) -> Facts:
+    fields = {"job": ref.job_id, "type": ref.type.task_name, "region": ref.region}
+    return fields | _given(client=ref.client_id)
+
+
+def _claim(claim: Claim) -> Facts:
+    return _reference(claim.ref) | {
+        "owner": claim.owner,
+        "attempt": claim.attempt,
+        "ack": claim.ack.value,
+        "starts": claim.starts,
+        "retries": claim.retries,
+    }
+
+
+def _beat(beat: Beat) -> Facts:
+    more = _given(percent=beat.percent, note=beat.note or None)
+    return _claim(beat.claim) | {"left": milliseconds(beat.left)} | more
+
+
+def _arm(arm: Arm) -> Facts:
+    match arm:
+        case Store(verdict):
+            text = json.dumps(asdict(verdict), separators=(",", ":"))
+            return {"arm": "verdict", "verdict": text, "outcome": verdict.kind.value}
+        case Again(after):
+            return {"arm": "again", "after": milliseconds(after)}
+        case Park(why, forget):
+            return {"arm": "park", "why": why, "forget": forget}
+        case Release(after, why):
+            return {"arm": "release", "why": why, "after": milliseconds(after)}
+        case Dead():
+            return {"arm": "dead"}
+        case Done(accepted, outcome):
+            return {"arm": "done", "accepted": accepted, "outcome": outcome}
+
+
+def _verdict(text: str) -> Verdict:
+    fields = json.loads(text)
+    return Verdict(**fields | {"kind": Kind(fields["kind"])})
+
+
+def _begun(ref: JobRef, facts: Facts) -> Begun:
+    return Begun(
+        how=How(facts["how"]),
+        ref=ref,
+        attempt=facts["attempt"],
+        starts=facts["starts"],
+        retries=facts["retries"],
+        deaths=facts["deaths"],
+        ack=Ack(facts["ack"]),
+        offer_age=duration(facts["age"]),
+        nonce=facts.get("nonce"),
+        tried=frozenset(json.loads(facts.get("tried", "[]"))),
+        verdict=_verdict(facts["verdict"]) if "verdict" in facts else None,
+        verdict_age=duration(facts["verdict_age"]),
+    )
+
+
+def _overdue(facts: Facts) -> Overdue:
+    ref = JobRef(
+        job_id=facts["job"],
+        client_id=facts.get("client"),
+        type=action_type(facts["type"]),
+        region=facts["region"],
+    )
+    return Overdue(ref, Ack(facts["ack"]), waits=facts["waits"], verdict=facts["verdict"])
