@@ -1,0 +1,1 @@
+"""What the dispatcher asks of AWS, as adapters of the ports of the engine."""
