@@ -1,0 +1,100 @@
+"""What happened, as log lines: the Observer of this product, and how its processes log.
+
+An error's own text is shown only for errors of ours, which quote nothing; of all others the traceback goes to the
+log with the job's secrets blotted out."""
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Collection
+
+from pythonjsonlogger.json import JsonFormatter
+
+from dispatcher.engine.model import JobRef, PortError
+from dispatcher.engine.ports import Event
+
+ALARM_EVERY = 60.0  # seconds between two lines of one alarm
+ALARMS = frozenset({
+    Event.UNKNOWN_CLIENT, Event.TOKENS_DOWN, Event.TYPE_UNKNOWN, Event.LEDGER_DOWN,
+    Event.BROKER_DOWN, Event.POLL_FAILED, Event.POLL_THROTTLED, Event.NO_ACTION,
+})  # fmt: skip
+
+log = logging.getLogger("dispatcher")
+
+
+class LogObserver:
+    """`Observer` that logs: one constant message an event, and fields."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said: dict[tuple[object, ...], float] = {}
+
+    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
+        level, message = event.value
+        if event in ALARMS and not self._may_say(event, ref, fields.get("action_type")):
+            return
+        secrets = fields.pop("secrets", ())
+        error = fields.pop("error", None)
+        fields = {"action": event.name.lower(), **_reference(ref), **fields}
+        if isinstance(error, PortError):
+            fields["error"] = f"{type(error).__name__}: {error}"
+        elif isinstance(error, BaseException):
+            fields["traceback"] = _blotted(
+                error, secrets if isinstance(secrets, Collection) else ()
+            )
+        log.log(logging.getLevelName(level.upper()), message, extra=fields)
+
+    def _may_say(self, event: Event, ref: JobRef | None, action_type: object) -> bool:
+        """Once a minute for each client, action type or cause."""
+        key = (event, ref.client_id if ref else None, action_type)
+        now = time.monotonic()
+        with self._lock:
+            if now - self._said.get(key, -ALARM_EVERY) < ALARM_EVERY:
+                return False
+            self._said = {k: t for k, t in self._said.items() if now - t < ALARM_EVERY}
+            self._said[key] = now
+            return True
+
+
+def _reference(ref: JobRef | None) -> dict[str, object]:
+    if ref is None:
+        return {}
+    return {"job_id": ref.job_id, "provider": ref.type.provider, "client": ref.client_id}
+
+
+def _blotted(error: BaseException, secrets: Collection[object]) -> str:
+    text = "".join(traceback.format_exception(error))
+    for secret in sorted((str(one) for one in secrets if one), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+class PlainFormatter(logging.Formatter):
+    """For a terminal: the message, then its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{k}={v}" for k, v in _extra(record).items() if v is not None)
+        return f"{super().format(record)} {fields}".rstrip()
+
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {k: v for k, v in vars(record).items() if k not in _STANDARD and k != "data"}
+
+
+def set_up_logging(level: int | str = logging.INFO) -> None:
+    """JSON lines to stderr; plain ones where it is a terminal."""
+    handler = logging.StreamHandler(sys.stderr)
+    layout = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    handler.setFormatter(PlainFormatter(layout) if sys.stderr.isatty() else JsonFormatter(layout))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    log.setLevel(logging.INFO)  # one line a transition, also where Celery's own are not wanted
+    # Celery's own line for each task says nothing that ours do not.
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)

@@ -1,0 +1,163 @@
+"""Builds the engine with its adapters, lazily and once a process: forked children must not share sockets.
+
+Keyed by pid, since only one of Celery's pools tells its processes that they were forked."""
+
+import mmap
+import os
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+
+import boto3
+
+from dispatcher.aws.codepipeline import CodePipeline
+from dispatcher.aws.tokens import TokenStore, tokens
+from dispatcher.engine.claim import Claims
+from dispatcher.engine.delivery import Delivery
+from dispatcher.engine.jobs import Jobs
+from dispatcher.engine.leases import Leases
+from dispatcher.engine.model import Action
+from dispatcher.engine.poller import Poller
+from dispatcher.engine.ports import Broker
+from dispatcher.engine.report import Reporter
+from dispatcher.engine.run import Runner
+from dispatcher.engine.sweep import Sweeper
+from dispatcher.sdk import ActionType
+from dispatcher.settings import Settings, SettingsError, settings
+from dispatcher.store.connection import connect
+from dispatcher.store.fleet import RedisFleet
+from dispatcher.store.ledger import RedisLedger
+from dispatcher.telemetry import LogObserver
+
+
+class SystemClock:
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class StopFlag:
+    """Set once, by a signal's handler of the parent; seen by threads and forked children alike."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        self._shared[0] = 1
+
+    def __call__(self) -> bool:
+        return self._shared[0] == 1
+
+
+stopping = StopFlag()
+SPARE = 4  # connections beside the pool's: heartbeats and polls wait for no handler's
+
+
+@dataclass(frozen=True)
+class Process:
+    """What the Celery side tells once, before any fork."""
+
+    actions: Mapping[ActionType, Action]
+    broker: Broker
+    parent: int | None = None  # pid of the worker's parent
+    concurrency: int = 1
+    node: str = ""  # the worker's Celery name
+
+    def fence(self) -> None:
+        """Ends a pool child. A thread cannot be ended: its handler is told to stop, and not put."""
+        if self.parent is not None and os.getpid() != self.parent:
+            os._exit(os.EX_TEMPFAIL)
+
+
+class Wiring:
+    """One process's adapters and engine. Nothing here connects before it is used."""
+
+    def __init__(self, given: Settings, process: Process) -> None:
+        times, clock, observer = given.times, SystemClock(), LogObserver()
+        redis = connect(given.redis_url.get_secret_value())
+        api = CodePipeline(connections=process.concurrency + SPARE)
+        ledger = RedisLedger(redis, times)
+        jobs = Jobs(api, client_tokens(given))
+        leases = Leases(ledger, observer, clock, times, stopping, process.fence)
+        self.times = times
+        self.actions = process.actions
+        self.observer = observer
+        self.ledger = ledger
+        self.fleet = RedisFleet(redis, times)
+        self.delivery = Delivery(
+            process.actions,
+            Claims(jobs, ledger, observer, clock, times),
+            leases,
+            Runner(leases, observer, clock),
+            Reporter(jobs, ledger, observer, clock),
+        )
+        self.poller = Poller(
+            api, ledger, process.broker, self.fleet, observer, clock, times, _jitter
+        )
+        self.sweeper = Sweeper(process.actions, ledger, process.broker, observer)
+
+    def turns(self) -> list[tuple[ActionType, str]]:
+        """Every action type in every region."""
+        return [(action_type, region) for action_type in self.actions for region in regions()]
+
+
+def client_tokens(given: Settings) -> TokenStore:
+    uri = given.client_tokens
+    return tokens(uri.get_secret_value() if uri else None, os.environ)
+
+
+@cache
+def regions() -> tuple[str, ...]:
+    """Raises SettingsError when neither our setting nor boto3's own names one."""
+    given = settings()
+    if given.regions:
+        return given.regions
+    region = given.aws_region or boto3.Session().region_name
+    if region is None:
+        raise SettingsError("DISPATCHER_REGIONS: no region is known; set it, or AWS_REGION.")
+    return (region,)
+
+
+def _jitter() -> float:
+    return random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
+
+
+_lock = threading.Lock()
+_process: Process | None = None
+_built: dict[int, Wiring] = {}
+
+
+def configure(process: Process) -> None:
+    global _process  # noqa: PLW0603 - one process, one wiring
+    _process = process
+    _built.clear()
+
+
+def wiring() -> Wiring:
+    """This process's own."""
+    pid = os.getpid()
+    found = _built.get(pid)
+    if found is not None:
+        return found
+    with _lock:
+        if _process is None:
+            raise RuntimeError("the Celery app was not configured yet")
+        if pid not in _built:
+            _built.clear()
+            _built[pid] = Wiring(settings(), _process)
+        return _built[pid]
+
+
+def process() -> Process:
+    if _process is None:
+        raise RuntimeError("the Celery app was not configured yet")
+    return _process

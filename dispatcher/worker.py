@@ -1,0 +1,148 @@
+"""What a worker's parent does beside its pool: announces slots, sweeps, notices dead children, ends in time.
+
+None of it waits for a handler's slot. It runs in the consumer's timer, so each step is short and swallows what the
+outside does wrong; the next round repairs it."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from billiard import active_children
+from billiard.exceptions import WorkerLostError
+from celery import bootsteps
+from celery.exceptions import TimeLimitExceeded
+from celery.signals import task_failure, worker_init, worker_shutting_down
+from celery.worker import state
+
+from dispatcher.broker import QUEUE
+from dispatcher.engine.model import LedgerDown, Release
+from dispatcher.engine.ports import Event
+from dispatcher.store.fleet import ANNOUNCE
+from dispatcher.wiring import configure, process, stopping, wiring
+
+CHILD_CHECK = 0.5  # seconds; the pool alone looks every 5
+LEAVE = timedelta(seconds=1)  # for this process to be gone
+
+
+class Attendant(bootsteps.StartStopStep):
+    """Starts after the consumer's tasks: then the pool is there, and its queues are known."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._timers: list[Any] = []
+
+    def start(self, consumer: Any) -> None:
+        sweep = wiring().times.sweep_interval.total_seconds()
+        self._every(consumer, ANNOUNCE.total_seconds(), lambda: _announce(consumer))
+        self._every(consumer, sweep, wiring().sweeper.sweep)
+        if hasattr(consumer.pool, "maintain_pool"):
+            self._every(consumer, CHILD_CHECK, consumer.pool.maintain_pool)
+        _announce(consumer)
+
+    def stop(self, consumer: Any) -> None:
+        """Called twice at shutdown, and once when the broker is lost."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        _withdraw(consumer)
+
+    shutdown = stop
+
+    def _every(self, consumer: Any, seconds: float, step: Callable[[], object]) -> None:
+        self._timers.append(consumer.timer.call_repeatedly(seconds, step))
+
+
+def slots(concurrency: int, queues: set[str]) -> dict[str, int]:
+    """By provider: all slots, less one where polls and recovery share the pool."""
+    providers = [name.removeprefix("provider.") for name in queues if name != QUEUE]
+    shared = QUEUE in queues
+    return {provider: max(concurrency - shared, 1) for provider in providers}
+
+
+def _served(consumer: Any) -> dict[str, int]:
+    queues = (
+        {queue.name for queue in consumer.task_consumer.queues} if consumer.task_consumer else set()
+    )
+    return slots(consumer.pool.num_processes, queues)
+
+
+def _announce(consumer: Any) -> None:
+    if stopping():
+        return
+    try:
+        wiring().fleet.announce(consumer.hostname, _served(consumer))
+    except LedgerDown as error:
+        wiring().observer.saw(Event.LEDGER_DOWN, error=error)
+
+
+def _withdraw(consumer: Any) -> None:
+    providers = sorted({action_type.provider for action_type in process().actions})
+    try:
+        wiring().fleet.withdraw(consumer.hostname, providers)
+    except LedgerDown as error:
+        wiring().observer.saw(Event.LEDGER_DOWN, error=error)
+
+
+@worker_init.connect
+def _begin(sender: Any = None, **_: object) -> None:
+    """Before the pool forks. Gossip and mingle cost start-up time and chatter, and serve nothing here."""
+    configure(
+        replace(process(), parent=os.getpid(), concurrency=sender.concurrency, node=sender.hostname)
+    )
+    sender.options.update(without_gossip=True, without_mingle=True)
+
+
+@task_failure.connect
+def _child_died(
+    task_id: str = "",
+    exception: BaseException | None = None,
+    kwargs: dict[str, object] | None = None,
+    **_: object,
+) -> None:
+    """In the parent: the pool lost the child that ran this task, or ended it at its hard limit."""
+    gone = isinstance(exception, WorkerLostError | TimeLimitExceeded)
+    if gone and os.getpid() == process().parent:
+        hand_on((kwargs or {}).get("job"), task_id, timedelta())
+
+
+@worker_shutting_down.connect
+def _leave(**_: object) -> None:
+    """In the parent's signal handler: handlers are told by the flag, the rest is the guard's."""
+    if not stopping():
+        stopping.set()
+        threading.Thread(target=_end_in_time, name="grace", daemon=True).start()
+
+
+def _end_in_time() -> None:
+    """After the grace whatever still runs is ended, and handed on at once."""
+    time.sleep(wiring().times.shutdown_grace.total_seconds())
+    children = active_children()
+    for child in children:
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGKILL)
+    for request in list(state.active_requests):
+        # A thread ends only with this process: its lease is over a moment after that.
+        hand_on(request.kwargs.get("job"), request.id, timedelta() if children else LEAVE)
+    os._exit(os.EX_OK)
+
+
+def hand_on(job: object, task_id: str, after: timedelta) -> None:
+    """Ends the lease of a delivery of this worker that is over, and publishes what is to follow."""
+    if not isinstance(job, str):
+        return
+    wired = wiring()
+    owner = f"{process().node}/{task_id}/"
+    try:
+        overdue = wired.ledger.release(job, owner, Release(after, "its process is gone"))
+    except LedgerDown as error:
+        wired.observer.saw(Event.LEDGER_DOWN, error=error)
+        return
+    if overdue is not None and not after:
+        wired.sweeper.hand_on(overdue, "its process is gone")
