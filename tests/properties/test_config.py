@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatcher.registry import config_parser
+from dispatcher.configuration import config_parser
 from dispatcher.sdk import ConfigurationError, Key, Secret
 
 
@@ -123,7 +123,7 @@ class Seen(logging.Handler):
 @given(values=st.dictionaries(st.sampled_from(["A", "B", "App"]), bad, min_size=1))
 def test_no_value_shows_in_the_log(values: dict[str, str]) -> None:
     seen = Seen()
-    logger = logging.getLogger("dispatcher.registry")
+    logger = logging.getLogger("dispatcher.configuration")
     logger.addHandler(seen)
     try:
         with pytest.raises(ConfigurationError):

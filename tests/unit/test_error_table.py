@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 from botocore.model import StructureShape
 from botocore.parsers import ResponseParserError
 
-from dispatcher.aws.codepipeline import ERRORS, _failure
+from dispatcher.aws.errors import ERRORS, failure
 from dispatcher.engine import model
 
 CALLS = [
@@ -60,7 +60,7 @@ def test_every_error_that_the_service_model_lists_has_a_row(call: str) -> None:
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
 def test_a_row_decides_what_a_400_means(code: str) -> None:
-    error = _failure("AcknowledgeJob", refusal(code, 400))
+    error = failure("AcknowledgeJob", refusal(code, 400))
 
     assert type(error) is ERRORS[code]
     assert type(error) is OWN_KIND.get(code, type(error))
@@ -86,12 +86,12 @@ def test_a_row_decides_what_a_400_means(code: str) -> None:
 def test_the_http_status_decides_where_the_code_does_not(
     code: str, status: int, kind: type[model.ApiError]
 ) -> None:
-    assert type(_failure("AcknowledgeJob", refusal(code, status))) is kind
+    assert type(failure("AcknowledgeJob", refusal(code, status))) is kind
 
 
 @pytest.mark.parametrize("code", ["ValidationError", "AccessDenied", "RegionDisabledException"])
 def test_a_refused_call_for_our_credentials_says_nothing_of_the_job(code: str) -> None:
-    error = _failure("PutJobSuccessResult", refusal(code, 400, operation="AssumeRole"))
+    error = failure("PutJobSuccessResult", refusal(code, 400, operation="AssumeRole"))
 
     assert type(error) is model.Denied
 
@@ -123,23 +123,23 @@ def test_a_refused_call_for_our_credentials_says_nothing_of_the_job(code: str) -
 def test_the_sdks_own_errors_tell_no_answer_from_a_wrong_setting_and_a_bug_of_ours(
     error: Exception, kind: type[model.ApiError]
 ) -> None:
-    assert type(_failure("AcknowledgeJob", error)) is kind
+    assert type(failure("AcknowledgeJob", error)) is kind
 
 
 def test_an_errors_text_is_the_operation_and_the_code_alone() -> None:
-    error = _failure("AcknowledgeJob", refusal("InvalidNonceException", 400))
+    error = failure("AcknowledgeJob", refusal("InvalidNonceException", 400))
 
     assert str(error) == "AcknowledgeJob: InvalidNonceException"
     assert "hush-9" not in repr(error)
 
 
 def test_a_code_that_is_no_code_is_not_shown() -> None:
-    error = _failure("AcknowledgeJob", refusal("nonce hush-9\nis wrong", 400))
+    error = failure("AcknowledgeJob", refusal("nonce hush-9\nis wrong", 400))
 
     assert str(error) == "AcknowledgeJob: unknown code"
 
 
 def test_an_error_of_parameters_shows_no_parameter() -> None:
-    error = _failure("AcknowledgeJob", sdk.ParamValidationError(report="nonce: hush-9"))
+    error = failure("AcknowledgeJob", sdk.ParamValidationError(report="nonce: hush-9"))
 
     assert str(error) == "AcknowledgeJob: ParamValidationError"

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Optional
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
-from dispatcher.registry import ConfigClassError, ProviderError, config_parser, load, parse_config
+from dispatcher.configuration import ConfigClassError, config_parser, parse_config
+from dispatcher.registry import ProviderError, load
 from dispatcher.sdk import ConfigurationError, Key, Secret
 from dispatcher.testing import make_job
 
