@@ -1,7 +1,7 @@
 """A distributed dispatcher for AWS CodePipeline jobs of partner and custom actions.
 
-Provider modules import `dispatcher.sdk`; Celery finds the app with `-A dispatcher`. Importing this package loads
-neither: a provider's tests need no broker."""
+Provider modules import `dispatcher.sdk`; Celery finds the app with `-A dispatcher`. Importing this
+package loads neither: a provider's tests need no broker."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "app":
-        from dispatcher.celery import app
+        from dispatcher.celery import app  # noqa: PLC0415 - only Celery needs it
 
         return app
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""The engine's Broker over Celery: what is published, and how long a queue is. Knows no job's life."""
+"""The engine's Broker over Celery: what is published, and how long a queue is."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta

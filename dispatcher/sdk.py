@@ -403,7 +403,7 @@ class FailureType(StrEnum):
     SYSTEM_UNAVAILABLE = "SystemUnavailable"
 
 
-class Failure(Exception):  # noqa: N818 - AWS speaks of failures; an error would be ours
+class Failure(Exception):
     """The job failed; the message is shown in the pipeline and cut to 5000 characters."""
 
     type: ClassVar[FailureType] = FailureType.JOB_FAILED
@@ -452,7 +452,7 @@ class SystemUnavailable(Failure):
     type = FailureType.SYSTEM_UNAVAILABLE
 
 
-class Retry(Exception):  # noqa: N818 - a wish, not an error
+class Retry(Exception):
     """This job again, `after` that time, doubled with each retry; at most `max_attempts` runs."""
 
     AFTER: ClassVar[timedelta] = timedelta(seconds=10)

@@ -1,9 +1,10 @@
-"""Celery's tasks: thin shells that turn a message into a call of the engine. They return nothing."""
+"""Celery's tasks: thin shells that turn a message into a call of the engine."""
 
 import logging
 import os
 import signal
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from celery import Celery, Task
@@ -21,22 +22,23 @@ LONGEST_ID = 512  # AWS's limit of a job id
 
 
 def actor(task: CeleryTask) -> str:
-    """Host and task id: what the parent knows of a child that died, so that it can release the job."""
+    """Host and task id: what the parent knows of a child that died, to release its job."""
     return f"{task.request.hostname}/{task.request.id}"
 
 
 def register(app: Celery, actions: Iterable[Action]) -> None:
-    task: Any = app.task  # its stubs cannot say that one shell serves many names
+    # The stubs cannot say that one shell serves many names.
+    task: Any = partial(app.task, typing=False, Strategy="dispatcher.worker:strategy")
     for action in actions:
         task(_job, **_options(action))
-    task(_settle, name=SETTLE, bind=True, typing=False)
-    task(_poll, name=POLL, typing=False)
+    task(_settle, name=SETTLE, bind=True)
+    task(_poll, name=POLL)
     task(_tick, name=TICK)
 
 
 def _options(action: Action) -> dict[str, Any]:
     limit = action.spec.time_limit.total_seconds() + HARD_LIMIT_AFTER
-    return {"name": action.spec.type.task_name, "bind": True, "typing": False, "time_limit": limit}
+    return {"name": action.spec.type.task_name, "bind": True, "time_limit": limit}
 
 
 def _job(task: CeleryTask, /, **kwargs: object) -> None:
@@ -81,9 +83,10 @@ def _ref(kwargs: dict[str, object], task_name: str) -> JobRef | None:
 
 
 def _outlive_the_group() -> None:
-    """A SIGTERM to the whole process group must not kill a pool child's handler: the parent ends it.
+    """A SIGTERM to the whole process group must not kill a pool child's handler.
 
-    Celery's pool sets its own handler after every hook that it offers, so the first job is where ours holds.
+    Celery's pool sets its own signal handler after every hook that it offers: ours holds from the
+    first job on.
     """
     child = process().parent not in {None, os.getpid()}
     if child and signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:

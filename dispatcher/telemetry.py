@@ -1,7 +1,7 @@
 """What happened, as log lines: the Observer of this product, and how its processes log.
 
-An error's own text is shown only for errors of ours, which quote nothing; of all others the traceback goes to the
-log with the job's secrets blotted out."""
+Only errors of ours are shown by their text, which quotes nothing; of all others the traceback goes
+to the log with the job's values blotted out."""
 
 import logging
 import sys
@@ -16,6 +16,7 @@ from dispatcher.engine.model import JobRef, PortError
 from dispatcher.engine.ports import Event
 
 ALARM_EVERY = 60.0  # seconds between two lines of one alarm
+SHORTEST_SECRET = 4  # characters; a shorter text is too common to be blotted out
 ALARMS = frozenset({
     Event.UNKNOWN_CLIENT, Event.TOKENS_DOWN, Event.TYPE_UNKNOWN, Event.LEDGER_DOWN,
     Event.BROKER_DOWN, Event.POLL_FAILED, Event.POLL_THROTTLED, Event.NO_ACTION,
@@ -66,7 +67,8 @@ def _reference(ref: JobRef | None) -> dict[str, object]:
 
 def _blotted(error: BaseException, secrets: Collection[object]) -> str:
     text = "".join(traceback.format_exception(error))
-    for secret in sorted((str(one) for one in secrets if one), key=len, reverse=True):
+    long_enough = {str(one) for one in secrets if one and len(str(one)) >= SHORTEST_SECRET}
+    for secret in sorted(long_enough, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 

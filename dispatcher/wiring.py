@@ -1,4 +1,4 @@
-"""Builds the engine with its adapters, lazily and once a process: forked children must not share sockets.
+"""Builds the engine with its adapters, once a process: forked children must not share sockets.
 
 Keyed by pid, since only one of Celery's pools tells its processes that they were forked."""
 
@@ -16,6 +16,7 @@ import boto3
 
 from dispatcher.aws.codepipeline import CodePipeline
 from dispatcher.aws.tokens import TokenStore, tokens
+from dispatcher.engine.acknowledge import Acknowledger
 from dispatcher.engine.claim import Claims
 from dispatcher.engine.delivery import Delivery
 from dispatcher.engine.jobs import Jobs
@@ -87,6 +88,7 @@ class Wiring:
         api = CodePipeline(connections=process.concurrency + SPARE)
         ledger = RedisLedger(redis, times)
         jobs = Jobs(api, client_tokens(given))
+        acknowledger = Acknowledger(jobs, ledger, observer, clock, times)
         leases = Leases(ledger, observer, clock, times, stopping, process.fence)
         self.times = times
         self.actions = process.actions
@@ -95,7 +97,7 @@ class Wiring:
         self.fleet = RedisFleet(redis, times)
         self.delivery = Delivery(
             process.actions,
-            Claims(jobs, ledger, observer, clock, times),
+            Claims(jobs, ledger, acknowledger, observer),
             leases,
             Runner(leases, observer, clock),
             Reporter(jobs, ledger, observer, clock),

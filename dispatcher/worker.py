@@ -1,7 +1,7 @@
-"""What a worker's parent does beside its pool: announces slots, sweeps, notices dead children, ends in time.
+"""What a worker's parent does beside its pool: slots, sweeps, dead children, an end in time.
 
-None of it waits for a handler's slot. It runs in the consumer's timer, so each step is short and swallows what the
-outside does wrong; the next round repairs it."""
+None of it waits for a handler's slot. It runs in the consumer's timer, so each step is short and
+swallows what the outside does wrong; the next round repairs it."""
 
 import os
 import signal
@@ -15,9 +15,10 @@ from typing import Any
 from billiard import active_children
 from billiard.exceptions import WorkerLostError
 from celery import bootsteps
-from celery.exceptions import TimeLimitExceeded
+from celery.exceptions import InvalidTaskError, TimeLimitExceeded
 from celery.signals import task_failure, worker_init, worker_shutting_down
 from celery.worker import state
+from celery.worker.strategy import default
 
 from dispatcher.broker import QUEUE
 from dispatcher.engine.model import LedgerDown, Release
@@ -90,9 +91,25 @@ def _withdraw(consumer: Any) -> None:
         wiring().observer.saw(Event.LEDGER_DOWN, error=error)
 
 
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., None]:
+    """Celery's own, but a message that it cannot read is refused.
+
+    Otherwise its ValueError ends the worker, and the message goes back to end the next one.
+    """
+    receive = default(task, app, consumer, **options)
+
+    def read(message: Any, *arguments: Any, **more: Any) -> None:
+        try:
+            receive(message, *arguments, **more)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidTaskError(type(error).__name__) from None
+
+    return read
+
+
 @worker_init.connect
 def _begin(sender: Any = None, **_: object) -> None:
-    """Before the pool forks. Gossip and mingle cost start-up time and chatter, and serve nothing here."""
+    """Before the pool forks. Gossip and mingle cost chatter, and serve nothing here."""
     configure(
         replace(process(), parent=os.getpid(), concurrency=sender.concurrency, node=sender.hostname)
     )

@@ -1,7 +1,7 @@
 """CodePipeline's ten job calls as one JobApi.
 
-Owns the clients and their retries. Must not know queues, the ledger, or what follows from an answer:
-acknowledge and put are one HTTP attempt, the loop around them is the engine's.
+Owns the clients and their retries. Must not know queues, the ledger, or what follows from an
+answer: acknowledge and put are one HTTP attempt, the loop around them is the engine's.
 """
 
 import json

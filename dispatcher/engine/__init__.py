@@ -1,1 +1,1 @@
-"""Decides and orders. Knows no Redis, no boto3, no Celery, no environment; its clock is passed in."""
+"""Decides and orders. Knows no Redis, boto3, Celery or environment; its clock is passed in."""

@@ -1,14 +1,14 @@
 """From a message to a job that is this delivery's to go on with, or to nothing.
 
-Order matters: details before begin, so that a failure there costs only a wait for the next offer; begin before
-the acknowledgement, so that a crash after it is noticed."""
+Order matters: details before begin, so that a failure there costs only a wait for the next offer;
+begin before the acknowledgement, so that a crash after it is noticed."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from dispatcher.engine import lifecycle
+from dispatcher.engine.acknowledge import Acknowledger
 from dispatcher.engine.jobs import Jobs
-from dispatcher.engine.lifecycle import Acknowledged, Handshake, Leave, ReadAgain, Send, Step
+from dispatcher.engine.lifecycle import Acknowledged, Leave
 from dispatcher.engine.model import (
     ApiError,
     Begun,
@@ -16,19 +16,15 @@ from dispatcher.engine.model import (
     Dropped,
     How,
     InvalidClientToken,
-    InvalidNonce,
     JobDetails,
     JobRef,
     LedgerDown,
     Park,
     PortError,
-    Throttled,
     TokensDown,
-    Unanswered,
     UnknownClient,
 )
-from dispatcher.engine.ports import Clock, Event, Ledger, Observer
-from dispatcher.engine.times import Times
+from dispatcher.engine.ports import Event, Ledger, Observer
 from dispatcher.sdk import ActionSpec
 
 
@@ -43,13 +39,12 @@ class Taken:
 
 class Claims:
     def __init__(
-        self, jobs: Jobs, ledger: Ledger, observer: Observer, clock: Clock, times: Times
+        self, jobs: Jobs, ledger: Ledger, acknowledger: Acknowledger, observer: Observer
     ) -> None:
         self._jobs = jobs
         self._ledger = ledger
+        self._acknowledger = acknowledger
         self._observer = observer
-        self._clock = clock
-        self._times = times
 
     def take(self, ref: JobRef, owner: str, spec: ActionSpec) -> Taken | None:
         """For the job's own message. None: dropped, parked or left, and said so."""
@@ -70,7 +65,7 @@ class Claims:
         return Taken(replace(claim, ack=acknowledged.ack), step, details)
 
     def settle(self, ref: JobRef, owner: str, spec: ActionSpec) -> Taken | None:
-        """For a settle message: only what ends with a put, and needs neither details nor a handler."""
+        """For a settle message: only what ends with a put, without details or a handler."""
         try:
             self._jobs.check_client(ref)
         except (TokensDown, UnknownClient) as error:
@@ -118,89 +113,17 @@ class Claims:
         return begun
 
     def _acknowledge(self, claim: Claim, begun: Begun) -> Acknowledged | None:
-        if begun.nonce is None:
-            # A custom job whose record a heartbeat re-created: only an offer knows its nonce.
-            self._give_up(claim, Park("no nonce is known"))
-            return None
-        known = Handshake(begun.how, begun.nonce, begun.tried)
-        fresh_until = (
-            self._clock.monotonic() + (self._times.fresh - begun.offer_age).total_seconds()
-        )
-        for _ in self._pauses():
-            known, step = self._try(claim.ref, known, fresh_until)
-            match step:
-                case Acknowledged():
-                    self._observer.saw(Event.ACKNOWLEDGED, claim.ref, attempt=claim.attempt)
-                    return step
-                case Park() | Leave():
-                    self._give_up(claim, step)
-                    return None
-                case Send() | ReadAgain():
-                    continue
-        self._give_up(claim, lifecycle.out_of_tries(known))
+        step = self._acknowledger.acknowledge(begun)
+        match step:
+            case Acknowledged():
+                self._observer.saw(Event.ACKNOWLEDGED, claim.ref, attempt=claim.attempt)
+                return step
+            case Park():
+                self._observer.saw(Event.NOT_OURS, claim.ref, why=step.why)
+                self._park(claim, step)
+            case Leave():
+                self._observer.saw(Event.ACK_UNKNOWN, claim.ref)
         return None
-
-    def _pauses(self) -> Iterator[None]:
-        """One go at once, then some more with growing pauses, while the first lease surely holds."""
-        until = self._clock.monotonic() + self._times.fresh.total_seconds()
-        pause = 0.25
-        while self._clock.monotonic() < until:
-            yield
-            self._clock.sleep(pause)
-            pause = min(pause * 2, 4.0)
-
-    def _try(self, ref: JobRef, known: Handshake, fresh_until: float) -> tuple[Handshake, Step]:
-        """One try, and what it taught; Send means that it is worth another."""
-
-        def fresh() -> bool:
-            return self._clock.monotonic() < fresh_until
-
-        step = lifecycle.next_try(known, fresh=fresh())
-        if isinstance(step, ReadAgain):
-            current = self._current_nonce(ref)
-            if current is None:
-                return known, step
-            known = replace(known, nonce=current, read_again=True)
-            step = lifecycle.next_try(known, fresh=fresh())
-        if not isinstance(step, Send):
-            return known, step
-        try:
-            return known, lifecycle.accepted(known, self._jobs.acknowledge(ref, known.nonce))
-        except Unanswered:
-            return replace(known, unanswered=known.unanswered | {known.nonce}), step
-        except (Throttled, TokensDown):
-            return known, step
-        except InvalidNonce:
-            return self._after_refusal(ref, known, fresh)
-        except PortError as error:
-            self._observer.saw(Event.ACK_REFUSED, ref, error=error)
-            return known, lifecycle.refused_otherwise(known)
-
-    def _after_refusal(
-        self, ref: JobRef, known: Handshake, fresh: Callable[[], bool]
-    ) -> tuple[Handshake, Step]:
-        current = self._current_nonce(ref)
-        if current is None:
-            return known, Send(known.nonce)
-        step = lifecycle.refused_nonce(known, current, fresh=fresh())
-        return replace(known, nonce=current), step
-
-    def _current_nonce(self, ref: JobRef) -> str | None:
-        """A third-party job's from its details, a custom one's from its newest offer."""
-        try:
-            if ref.client_id is None:
-                return self._ledger.nonce(ref.job_id)
-            return self._jobs.details(ref).nonce
-        except PortError as error:
-            self._observer.saw(Event.DETAILS_FAILED, ref, error=error)
-            return None
-
-    def _give_up(self, claim: Claim, step: Park | Leave) -> None:
-        if isinstance(step, Park):
-            self._observer.saw(Event.NOT_OURS, claim.ref, why=step.why)
-            self._park(claim, step)
-        else:
-            self._observer.saw(Event.ACK_UNKNOWN, claim.ref)
 
     def _park(self, claim: Claim, park: Park) -> None:
         try:

@@ -1,4 +1,4 @@
-"""One delivery of a message, from claim to done: what the two kinds of job messages set in motion."""
+"""One delivery of a message, from claim to done: what the two kinds of job messages do."""
 
 import uuid
 from collections.abc import Mapping
@@ -63,5 +63,5 @@ class Delivery:
 
 
 def _owner(actor: str) -> str:
-    """Two deliveries of one message have the same host, process and task id: they are two owners."""
+    """Two deliveries of one message share host, process and task id: they are two owners."""
     return f"{actor}/{uuid.uuid4().hex[:8]}"

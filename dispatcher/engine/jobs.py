@@ -1,4 +1,4 @@
-"""JobApi's calls with the client's token, looked up before each, and again behind any cache when AWS refuses it.
+"""JobApi's calls with the client's token, looked up before each, and anew when AWS refuses it.
 
 Nothing above here touches a token."""
 

@@ -1,6 +1,7 @@
-"""The jobs that this process holds, and the one thread that keeps their leases and watches their limits.
+"""The jobs that this process holds, and the one thread that keeps their leases and limits.
 
-A job is lost when the ledger says so, or when no heartbeat got through for a whole lease of our own clock."""
+A job is lost when the ledger says so, or when no heartbeat got through for a whole lease of our
+own clock."""
 
 import threading
 from collections.abc import Callable
@@ -153,7 +154,7 @@ class Leases:
         self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
 
     def _time_out(self, held: Held) -> None:
-        """Nothing can end a thread: its verdict is stored here, and its late return will be refused."""
+        """Nothing can end a thread: its verdict is stored here, its late return will be refused."""
         try:
             if self._ledger.finish(held.claim, Store(lifecycle.timed_out(held.spec))):
                 self._ledger.finish(held.claim, Release(timedelta(), "time limit"))

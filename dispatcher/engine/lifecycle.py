@@ -1,7 +1,8 @@
-"""The decisions in a job's life: pure functions, and the only place that interprets AWS's answers and policies.
+"""The decisions in a job's life: pure functions, the only place that interprets AWS and policies.
 
-A nonce proves whose acknowledgement it was. AWS accepts one acknowledgement of one dispatch, and makes a new
-nonce for the next: so a refused nonce that is still the current one was acknowledged, by whoever sent it.
+A nonce proves whose acknowledgement it was. AWS accepts one acknowledgement of one dispatch, and
+makes a new nonce for the next: so a refused nonce that is still the current one was acknowledged,
+by whoever sent it.
 
     offer ──────────── 0.8 W ─┄┄ W ──▶ re-offer, new nonce
       │  may send what was read here │  may send only what stands in `tried`
@@ -283,7 +284,7 @@ def put_accepted(verdict: Verdict) -> Done:
 
 
 def put_in_wrong_state(verdict: Verdict, ack: Ack) -> Done | Park:
-    """InvalidJobState: closed by AWS or already ours if we surely acknowledged; else not our job."""
+    """InvalidJobState: over, or already told, if we surely acknowledged; else not our job."""
     if ack is Ack.SURE:
         return Done(accepted=False, outcome="closed")
     return Park("AWS has the job in another state", forget=verdict.ours)

@@ -1,4 +1,4 @@
-"""What the engine speaks of: jobs, claims, verdicts, and the errors a port may raise. Knows no transport.
+"""What the engine speaks of: jobs, claims, verdicts, and the errors that a port may raise.
 
 PortError
 ├── ApiError                  CodePipeline did not do what it was asked
@@ -211,7 +211,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What AWS is to be told of a job. `ours` is true where the dispatcher judged, not a handler."""
+    """What AWS is to be told of a job. `ours`: the dispatcher judged, not a handler."""
 
     kind: Kind
     message: str = ""

@@ -1,4 +1,4 @@
-"""One action type's turn at polling: as many jobs as there is room for, noted in the ledger, then published.
+"""One action type's turn at polling: as many jobs as there is room for, noted, then published.
 
 A poll only brings hints: what goes wrong here costs a wait for AWS's next offer, never a job."""
 
@@ -45,7 +45,7 @@ class Poller:
         self._jitter = jitter
 
     def tick(self, turns: Sequence[Turn]) -> None:
-        """Asks for a poll of each action type and region that has rested; late ones are of no use."""
+        """Asks for a poll of each action type and region that has rested."""
         try:
             for action_type, region in self._fleet.rested(turns):
                 self._broker.ask_to_poll(action_type, region, 3 * self._times.poll_interval)
@@ -55,7 +55,7 @@ class Poller:
             self._observer.saw(Event.BROKER_DOWN, error=error)
 
     def turn(self, action_type: ActionType, region: str) -> None:
-        """Polls until the next tick, or until AWS has nothing; nothing if somebody else's turn it is."""
+        """Polls until the next tick, or until AWS has nothing; not when it is another's turn."""
         holder = uuid.uuid4().hex
         try:
             rest = self._fleet.take_turn(action_type, region, holder)

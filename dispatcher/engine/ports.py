@@ -79,8 +79,9 @@ Turn = tuple[ActionType, str]  # an action type in a region
 class Fleet(Protocol):
     """Who is there to work, and whose turn it is to poll.
 
-    `rested` answers which may poll now. `take_turn` answers how long the type rested last, or None if it is somebody else's turn.
-    `end_turn` keeps `rest` for the next turn, and lets none begin for `pause`.
+    `rested` answers which may poll now. `take_turn` answers how long the type rested last, or None
+    if it is another's turn. `end_turn` keeps `rest` for the next turn, and lets none begin for
+    `pause`.
     """
 
     def crew(self, provider: str) -> Crew: ...
@@ -117,6 +118,7 @@ class Event(Enum):
     TIMED_OUT = ("warning", "ran into its time limit")
     RETRY = ("warning", "to be run again")
     BUG = ("error", "handler raised what it may not raise")
+    VARIABLES_LEFT_OUT = ("warning", "AWS takes no variables of a third-party action")
     FINISHED = ("info", "finished")
     REPORTED = ("info", "reported")
     CLOSED = ("info", "AWS had closed the job")

@@ -1,4 +1,4 @@
-"""From a handler's end, or a stored verdict, to AWS: stored first, sent then, whoever dies in between."""
+"""From a handler's end, or a stored verdict, to AWS: stored first, then sent."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -111,7 +111,7 @@ class Reporter:
             try:
                 self._ledger.finish(held.claim, arm)
             except LedgerDown as error:
-                # Its lease ends all the same; the put is then repeated, and AWS says that it has it.
+                # Its lease ends all the same; AWS then answers the repeated put that it has one.
                 self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
             else:
                 return

@@ -1,7 +1,7 @@
 """The handler, under its lease: from an acknowledged job to a verdict, whatever the handler does.
 
-The only place with a broad except: a handler may raise anything, SystemExit included, and on the threads pool
-an exception that leaves the task would cost the slot for ever."""
+The only place with a broad except: a handler may raise anything, SystemExit included, and on the
+threads pool an exception that leaves the task would cost the slot for ever."""
 
 import contextvars
 import logging
@@ -32,20 +32,23 @@ class Runner:
             return None
         self._observer.saw(Event.STARTED, held.claim.ref, attempt=held.claim.starts)
         try:
-            # Of its own context, so that no variable it sets is seen by the next job of this thread.
+            # A context of its own: no variable that it sets is seen by the thread's next job.
             outcome = contextvars.copy_context().run(self._call, held, details, action)
-            if not isinstance(outcome, Succeeded | Continue):
-                raise TypeError(f"{action.spec.type.task_name} returned a {type(outcome).__name__}")  # noqa: TRY301
         except BaseException as error:  # noqa: BLE001
-            return self._raised(held, action, error)
+            return self._raised(held, action, details, error)
         finally:
             held.running = False
-        return Store(lifecycle.returned(outcome, action.spec.type.owner))
+        if isinstance(outcome, Succeeded) and outcome.variables and held.claim.ref.client_id:
+            self._observer.saw(Event.VARIABLES_LEFT_OUT, held.claim.ref)
+        return Store(lifecycle.returned(outcome, held.claim.ref.type.owner))
 
     def _call(self, held: Held, details: JobDetails, action: Action) -> Outcome:
         config = action.parse(details.configuration)
         with TemporaryDirectory(prefix="job-", ignore_cleanup_errors=True) as workdir:
-            return action.handler(self._job(held, details, config, Path(workdir)))
+            outcome = action.handler(self._job(held, details, config, Path(workdir)))
+        if not isinstance(outcome, Succeeded | Continue):
+            raise TypeError(f"the handler returned a {type(outcome).__name__}")
+        return outcome
 
     def _job(self, held: Held, details: JobDetails, config: object, workdir: Path) -> Job[Any]:
         claim = held.claim
@@ -70,12 +73,20 @@ class Runner:
             control=held,
         )
 
-    def _raised(self, held: Held, action: Action, error: BaseException) -> Store | Again:
+    def _raised(
+        self, held: Held, action: Action, details: JobDetails, error: BaseException
+    ) -> Store | Again:
         if isinstance(error, Failure):
             return Store(lifecycle.failed(error))
         retry = lifecycle.raised_retry(error, action.spec, held.claim.retries)
         if retry is not None:
             return retry
         reference = uuid.uuid4().hex[:12]
-        self._observer.saw(Event.BUG, held.claim.ref, reference=reference, error=error)
+        self._observer.saw(
+            Event.BUG,
+            held.claim.ref,
+            reference=reference,
+            error=error,
+            secrets=(details.continuation, details.nonce, *details.configuration.values()),
+        )
         return Store(lifecycle.bug(reference))

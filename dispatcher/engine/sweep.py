@@ -1,4 +1,4 @@
-"""Publishes again what nobody works on: it decides only which of two messages, and waits for no handler's slot."""
+"""Publishes again what nobody works on; waits for no handler's slot."""
 
 from collections.abc import Mapping
 

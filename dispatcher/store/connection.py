@@ -27,7 +27,7 @@ def connect(url: str) -> Redis:
 
 
 def faults(redis: Redis) -> list[str]:
-    """What is wrong with this Redis, a sentence each with its remedy; no URL, it may hold a password."""
+    """What is wrong with this Redis, a sentence each with its remedy, and never its URL."""
     try:
         server: dict[str, Any] = redis.info("server")
         memory: dict[str, Any] = redis.info("memory")

@@ -1,4 +1,4 @@
-"""Who is there to work, what is paused, and whose turn it is to poll. All of it may be lost: it renews itself.
+"""Who is there to work, what is paused, whose turn it is to poll. What is lost renews itself.
 
 dispatcher:slots:<provider>       hash: node -> "slots expiry", expiry in ms of Redis's clock
 dispatcher:turn:<type>@<region>   string: who polls, with a TTL

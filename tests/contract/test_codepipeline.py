@@ -404,7 +404,10 @@ def test_details_without_a_nonce_serve_all_that_need_none(
 ) -> None:
     wire.replies = [ok({"jobDetails": DETAILS | {"nonce": nonce}})]
 
-    assert details(api, THIRD_REF).nonce is None
+    found = details(api, THIRD_REF)
+
+    assert isinstance(found, model.JobDetails)
+    assert found.nonce is None
 
 
 @REFS

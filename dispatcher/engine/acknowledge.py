@@ -1,0 +1,96 @@
+"""One delivery's acknowledgement: tries until AWS's answers say whose the job is.
+
+Carries out what lifecycle decides; knows the calls and the pauses, and changes no record."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from dispatcher.engine import lifecycle
+from dispatcher.engine.jobs import Jobs
+from dispatcher.engine.lifecycle import Acknowledged, Handshake, Leave, ReadAgain, Send, Step
+from dispatcher.engine.model import (
+    Begun,
+    How,
+    InvalidNonce,
+    JobRef,
+    Park,
+    PortError,
+    Throttled,
+    TokensDown,
+    Unanswered,
+)
+from dispatcher.engine.ports import Clock, Event, Ledger, Observer
+from dispatcher.engine.times import Times
+
+Fresh = Callable[[], bool]
+
+
+class Acknowledger:
+    def __init__(
+        self, jobs: Jobs, ledger: Ledger, observer: Observer, clock: Clock, times: Times
+    ) -> None:
+        self._jobs = jobs
+        self._ledger = ledger
+        self._observer = observer
+        self._clock = clock
+        self._times = times
+
+    def acknowledge(self, begun: Begun) -> Acknowledged | Park | Leave:
+        if begun.nonce is None:
+            return Park("no nonce is known", forget=begun.how is How.SEND)
+        known = Handshake(begun.how, begun.nonce, begun.tried)
+        left = self._times.fresh - begun.offer_age
+        fresh_until = self._clock.monotonic() + left.total_seconds()
+        for _ in self._pauses():
+            known, step = self._try(begun.ref, known, lambda: self._clock.monotonic() < fresh_until)
+            if isinstance(step, Acknowledged | Park | Leave):
+                return step
+        return lifecycle.out_of_tries(known)
+
+    def _pauses(self) -> Iterator[None]:
+        """One go at once, then more with growing pauses, while the first lease surely holds."""
+        until = self._clock.monotonic() + self._times.fresh.total_seconds()
+        pause = 0.25
+        while self._clock.monotonic() < until:
+            yield
+            self._clock.sleep(pause)
+            pause = min(pause * 2, 4.0)
+
+    def _try(self, ref: JobRef, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
+        """One try, and what it taught; Send and ReadAgain mean that another is worth it."""
+        step = lifecycle.next_try(known, fresh=fresh())
+        if isinstance(step, ReadAgain):
+            current = self._current_nonce(ref)
+            if current is None:
+                return known, step
+            known = replace(known, nonce=current, read_again=True)
+            step = lifecycle.next_try(known, fresh=fresh())
+        return self._send(ref, known, fresh) if isinstance(step, Send) else (known, step)
+
+    def _send(self, ref: JobRef, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
+        another = Send(known.nonce)
+        try:
+            return known, lifecycle.accepted(known, self._jobs.acknowledge(ref, known.nonce))
+        except Unanswered:
+            return replace(known, unanswered=known.unanswered | {known.nonce}), another
+        except (Throttled, TokensDown):
+            return known, another
+        except InvalidNonce:
+            current = self._current_nonce(ref)
+            if current is None:
+                return known, another
+            step = lifecycle.refused_nonce(known, current, fresh=fresh())
+            return replace(known, nonce=current), step
+        except PortError as error:
+            self._observer.saw(Event.ACK_REFUSED, ref, error=error)
+            return known, lifecycle.refused_otherwise(known)
+
+    def _current_nonce(self, ref: JobRef) -> str | None:
+        """A third-party job's from its details, a custom one's from its newest offer."""
+        try:
+            if ref.client_id is None:
+                return self._ledger.nonce(ref.job_id)
+            return self._jobs.details(ref).nonce
+        except PortError as error:
+            self._observer.saw(Event.DETAILS_FAILED, ref, error=error)
+            return None
