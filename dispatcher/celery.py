@@ -1,20 +1,22 @@
 """The Celery app: queues, routes, one tick, one task per registered action.
 
-`celery -A dispatcher` finds `app` here. Providers are loaded when the app is configured; only a worker needs them,
-so only a worker stops without."""
+`celery -A dispatcher` finds `app` here. Only a worker needs providers, so only a worker stops
+without."""
 
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import beat_init, celeryd_init, setup_logging
 from kombu import Queue
 
 from dispatcher import registry, tasks, worker
 from dispatcher.broker import QUEUE, TICK, CeleryBroker
+from dispatcher.checks import Report, ready, regions
 from dispatcher.settings import Settings, SettingsError, settings
 from dispatcher.telemetry import set_up_logging
-from dispatcher.wiring import Process, configure, regions
+from dispatcher.wiring import Process, configure
 
 
 def _configuration(given: Settings) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def _configuration(given: Settings) -> dict[str, Any]:
         "broker_url": given.broker,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
-            "visibility_timeout": 300,  # of messages reserved, not started: acknowledgement is early
+            "visibility_timeout": 300,  # of messages not yet started: acknowledgement is early
             "socket_timeout": 5,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
@@ -42,45 +44,40 @@ def _configuration(given: Settings) -> dict[str, Any]:
         "worker_proc_alive_timeout": 30,
         "control_queue_expires": 60,
         "event_queue_expires": 60,
-        "beat_scheduler": "celery.beat:Scheduler",  # no schedule file: one entry, and it may be lost
+        "beat_scheduler": "celery.beat:Scheduler",  # keeps no file: a lost tick costs nothing
         "beat_max_loop_interval": max(tick, 1),
-        "beat_schedule": {
-            "tick": {
-                "task": TICK,
-                "schedule": tick,
-                "options": {"queue": QUEUE, "expires": 3 * tick},
-            }
-        },
+        "beat_enable_remote_control": True,  # for `dispatcher health beat`
+        # No expiry: Celery compares it with the worker's clock, and a late tick is harmless.
+        "beat_schedule": {"tick": {"task": TICK, "schedule": tick, "options": {"queue": QUEUE}}},
     }
 
 
-def _stop(text: object) -> None:
-    """A sentence instead of a traceback; exit status 2: what was given is wrong."""
-    print(text, file=sys.stderr)  # noqa: T201
-    sys.exit(2)
+def _stop(faults: Iterable[str], exit_code: int) -> NoReturn:
+    """Sentences, not a traceback. Exit status 2: what was given is wrong; 1: what is there."""
+    print(*faults, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
+    sys.exit(exit_code)
 
 
-def _load(app: Celery) -> Exception | None:
-    """The fault that keeps a worker from starting."""
+def _load(app: Celery) -> Report:
+    """The faults that keep a worker from starting, and no other process."""
+    app.conf.task_queues = [Queue(QUEUE)]
+    where = regions(settings())
     try:
         actions = registry.load(settings().providers)
-        regions()
-    except (registry.ProviderError, SettingsError) as error:
-        app.conf.task_queues = [Queue(QUEUE)]
-        return error
+    except registry.ProviderError as error:
+        return Report((), where.faults + error.faults, where.wrong_settings)
     names = sorted({action.spec.type.queue for action in actions})
     app.conf.task_queues = [Queue(QUEUE), *map(Queue, names)]
     configure(Process({action.spec.type: action for action in actions}, CeleryBroker(app)))
     tasks.register(app, actions)
-    return None
+    return where
 
 
 def _create() -> Celery:
     try:
         given = settings()
     except SettingsError as error:
-        _stop(error)
-        raise
+        _stop(str(error).splitlines(), 2)
     app = Celery("dispatcher", set_as_current=True)
     app.conf.update(_configuration(given))
     app.steps["consumer"].add(worker.Attendant)
@@ -88,18 +85,36 @@ def _create() -> Celery:
 
 
 app = _create()
-_fault = _load(app)
+_loaded = _load(app)
 
 
 @celeryd_init.connect
-def _check(options: dict[str, Any] | None = None, **_: object) -> None:
-    if _fault is not None:
-        _stop(_fault)
-    wanted = (options or {}).get("queues") or ()
+def _check_worker(options: dict[str, Any] | None = None, **_: object) -> None:
+    """All that keeps it from working, at once; its supervisor starts it again."""
+    outside = ready(settings())
+    reports = [_loaded, outside, _asked(options or {})]
+    faults = [fault for report in reports for fault in report.faults]
+    if faults:
+        _stop(faults, max(report.exit_code for report in reports))
+
+
+@beat_init.connect
+def _check_beat(**_: object) -> None:
+    """Without Redis a beat would log a traceback each tick; it needs no provider."""
+    outside = ready(settings())
+    if outside.faults:
+        _stop(outside.faults, outside.exit_code)
+
+
+def _asked(options: dict[str, Any]) -> Report:
+    wanted = options.get("queues") or ()
     wanted = wanted.split(",") if isinstance(wanted, str) else wanted
     known = [queue.name for queue in app.conf.task_queues]
-    if odd := [name for name in wanted if name not in known]:
-        _stop(f"-Q {','.join(odd)}: no such queue; there are {', '.join(known)}.")
+    odd = [name for name in wanted if name not in known]
+    if not odd or len(known) == 1:  # without providers no queue of theirs is known
+        return Report()
+    text = f"-Q {','.join(odd)}: no such queue; there are {', '.join(known)}."
+    return Report(faults=(text,), wrong_settings=True)
 
 
 @setup_logging.connect

@@ -1,39 +1,44 @@
-"""The settings, all from the environment, and the only reader of it. No value ever stands in an error."""
+"""The settings, all from the environment, and its only reader. No value ever stands in an error."""
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from dispatcher.aws.tokens import tokens
 from dispatcher.engine.times import Times
 
-PREFIX = "DISPATCHER_"
+PREFIX: Final = "DISPATCHER_"
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], NoDecode]
+REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
+REDIS_FORM: Final = (
+    "write it as redis://HOST:PORT/DB, or rediss:// for TLS; a password in it stands "
+    "percent-encoded after a colon, as in redis://:PASSWORD@HOST"
+)
 
 
 class SettingsError(Exception):
     """Every fault, one a line, each with the variable's name and a remedy."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """`DISPATCHER_<NAME>`; durations are seconds, decimals allowed."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+    model_config = ConfigDict(frozen=True)
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     broker_url: SecretStr | None = None
-    providers: Names = ("workers",)
-    regions: Names = ()
-    aws_region: str | None = Field(
-        None, validation_alias="AWS_REGION"
-    )  # ECS sets it; boto3 does not read it
+    providers: tuple[str, ...] = ("workers",)
+    regions: tuple[str, ...] = ()
+    aws_region: str | None = None  # AWS_REGION: ECS sets it; boto3 does not read it
     client_tokens: SecretStr | None = None
     poll_interval: Seconds = 1
     poll_interval_max: Seconds = 5
@@ -46,42 +51,88 @@ class Settings(BaseSettings):
     @classmethod
     def _comma_list(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         return value
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_scheme(cls, value: SecretStr) -> SecretStr:
-        scheme = value.get_secret_value().partition("://")[0]
-        if scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("write it as redis://HOST:PORT/DB, or rediss:// for TLS")
+    def _is_redis(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if not url.startswith(("redis://", "rediss://")) or not _has_host(url):
+            raise ValueError(REDIS_FORM)
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _has_transport(cls, value: SecretStr) -> SecretStr:
+        from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - most fleets set no broker
+
+        # Several, for a fail-over, stand with semicolons between.
+        for url in value.get_secret_value().split(";"):
+            transport, separator, _ = url.partition("://")
+            if separator and transport.partition("+")[0] in TRANSPORT_ALIASES and _is_url(url):
+                continue
+            raise ValueError(
+                "write it as TRANSPORT://HOST:PORT/NAME with a transport of Celery's, such as "
+                "amqp, redis or sentinel; or leave it out, then Redis carries the messages"
+            )
+        return value
+
+    @field_validator("regions")
+    @classmethod
+    def _are_regions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(REGION.fullmatch, value)):
+            raise ValueError("write region codes with commas between, such as eu-west-1,us-east-1")
         return value
 
     @field_validator("client_tokens")
     @classmethod
-    def _known_store(cls, value: SecretStr | None) -> SecretStr | None:
+    def _is_store(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             tokens(value.get_secret_value(), os.environ)
         return value
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "Settings":
-        if self.poll_interval > self.poll_interval_max:
-            raise ValueError(
-                "DISPATCHER_POLL_INTERVAL_MAX is below DISPATCHER_POLL_INTERVAL; "
-                "it is the longest rest of an idle action type"
-            )
-        return self
-
     @property
     def broker(self) -> str:
-        return (self.broker_url or self.redis_url).get_secret_value()
+        """In Celery's form; over TLS with a check of certificates, which kombu alone leaves out."""
+        if self.broker_url is not None:
+            return self.broker_url.get_secret_value()
+        address, _, options = self.redis_url.get_secret_value().partition("?")
+        ours = [option for option in options.split("&") if option.startswith("ssl_")]
+        if address.startswith("rediss://") and "ssl_cert_reqs=" not in options:
+            ours.append("ssl_cert_reqs=required")
+        query = f"?{'&'.join(ours)}" if ours else ""  # kombu refuses redis-py's other options
+        return address + query
 
     @property
     def times(self) -> Times:
         return Times(
             **{name: timedelta(seconds=getattr(self, name)) for name in Times.__dataclass_fields__}
         )
+
+    def all_regions(self) -> tuple[str, ...]:
+        """Raises SettingsError when neither our setting nor boto3's own names one."""
+        import boto3  # noqa: PLC0415 - not every command asks for it
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+        try:
+            region = self.aws_region or boto3.Session().region_name
+        except BotoCoreError as error:
+            raise SettingsError(
+                f"AWS_PROFILE, AWS_CONFIG_FILE: they cannot be used ({type(error).__name__}); "
+                "correct or unset them."
+            ) from None
+        if not self.regions and region is None:
+            raise SettingsError(
+                "DISPATCHER_REGIONS: no region is known; set it, or AWS_REGION, as in eu-west-1."
+            )
+        return self.regions or (str(region),)
+
+
+VARIABLES: Final = {
+    name: "AWS_REGION" if name == "aws_region" else f"{PREFIX}{name.upper()}"
+    for name in Settings.model_fields
+}
 
 
 @cache
@@ -92,29 +143,70 @@ def settings() -> Settings:
 
 def read(environ: Mapping[str, str]) -> Settings:
     """Raises SettingsError with all faults at once."""
+    found = survey(environ)
+    if found.faults:
+        raise SettingsError("\n".join(found.faults.values()))
+    return found.settings
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What could be read, with defaults where it could not, and what is wrong, by variable."""
+
+    settings: Settings
+    faults: Mapping[str, str]
+
+
+def survey(environ: Mapping[str, str]) -> Survey:
+    """Never raises, so that a look at the whole installation goes on beyond the settings."""
+    given = {name: environ[var] for name, var in VARIABLES.items() if environ.get(var)}
     faults = _misspelt(environ)
     try:
-        found = Settings()
+        found = Settings.model_validate(given)
     except ValidationError as error:
-        faults += [
-            _fault(*part["loc"], text=part["msg"])
-            for part in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise SettingsError("\n".join(faults)) from None
-    if faults:
-        raise SettingsError("\n".join(faults))
-    return found
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)
+        faults |= dict(map(_fault, wrong))
+        found = Settings.model_validate(
+            {n: v for n, v in given.items() if VARIABLES[n] not in faults}
+        )
+    return Survey(found, faults | _disordered(found, faults))
 
 
-def _fault(*where: object, text: str) -> str:
-    name = f"{PREFIX}{str(where[0]).upper()}: " if where else ""
-    return f"{name}{text.removeprefix('Value error, ')}."
+def _is_url(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # its text would quote the address
+        return False
 
 
-def _misspelt(environ: Mapping[str, str]) -> list[str]:
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name != "aws_region"]
+def _has_host(url: str) -> bool:
+    return _is_url(url) and bool(urlsplit(url).hostname)
+
+
+def _fault(detail: ErrorDetails) -> tuple[str, str]:
+    name = str(detail["loc"][0])
+    variable = VARIABLES[name]
+    text = detail["msg"].removeprefix("Value error, ").removeprefix(f"{name.upper()} ").rstrip(".")
+    if name in Times.__dataclass_fields__:
+        default = Settings.model_fields[name].default
+        text = f"give seconds above 0 and at most 86400, decimals allowed, such as {default}"
+    return variable, f"{variable}: {text}."
+
+
+def _disordered(found: Settings, faults: Mapping[str, str]) -> dict[str, str]:
+    least, most = VARIABLES["poll_interval"], VARIABLES["poll_interval_max"]
+    if {least, most} & faults.keys() or found.poll_interval <= found.poll_interval_max:
+        return {}
+    text = f"{most}: it is below {least}; as the longest rest of an idle action type, raise it."
+    return {most: text}
+
+
+def _misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    known = [variable for variable in VARIABLES.values() if variable.startswith(PREFIX)]
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     near = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.85) for name in unknown}
-    return [
-        f"{name}: no such setting; {match[0]} is meant?" for name, match in near.items() if match
-    ]
+    return {
+        name: f"{name}: there is no such setting; {match[0]} is meant?"
+        for name, match in near.items()
+        if match
+    }

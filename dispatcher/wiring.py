@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-import boto3
-
 from dispatcher.aws.codepipeline import CodePipeline
 from dispatcher.aws.tokens import TokenStore, tokens
 from dispatcher.engine.acknowledge import Acknowledger
@@ -28,7 +26,7 @@ from dispatcher.engine.report import Reporter
 from dispatcher.engine.run import Runner
 from dispatcher.engine.sweep import Sweeper
 from dispatcher.sdk import ActionType
-from dispatcher.settings import Settings, SettingsError, settings
+from dispatcher.settings import Settings, settings
 from dispatcher.store.connection import connect
 from dispatcher.store.fleet import RedisFleet
 from dispatcher.store.ledger import RedisLedger
@@ -89,7 +87,7 @@ class Wiring:
         ledger = RedisLedger(redis, times)
         jobs = Jobs(api, client_tokens(given))
         acknowledger = Acknowledger(jobs, ledger, observer, clock, times)
-        leases = Leases(ledger, observer, clock, times, stopping, process.fence)
+        self.leases = leases = Leases(ledger, observer, clock, times, stopping, process.fence)
         self.times = times
         self.actions = process.actions
         self.observer = observer
@@ -101,6 +99,7 @@ class Wiring:
             leases,
             Runner(leases, observer, clock),
             Reporter(jobs, ledger, observer, clock),
+            stopping,
         )
         self.poller = Poller(
             api, ledger, process.broker, self.fleet, observer, clock, times, _jitter
@@ -119,14 +118,7 @@ def client_tokens(given: Settings) -> TokenStore:
 
 @cache
 def regions() -> tuple[str, ...]:
-    """Raises SettingsError when neither our setting nor boto3's own names one."""
-    given = settings()
-    if given.regions:
-        return given.regions
-    region = given.aws_region or boto3.Session().region_name
-    if region is None:
-        raise SettingsError("DISPATCHER_REGIONS: no region is known; set it, or AWS_REGION.")
-    return (region,)
+    return settings().all_regions()
 
 
 def _jitter() -> float:
