@@ -1,7 +1,6 @@
 """The engine's Broker over Celery: what is published, and how long a queue is."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from celery import Celery
@@ -24,10 +23,20 @@ def message(ref: JobRef) -> dict[str, Any]:
 
 
 class CeleryBroker:
-    """No retry below: a message is only a hint, and the next offer or sweep repeats it."""
+    """No retry below, since a message is only a hint: the next offer or sweep repeats it.
+
+    No expiry either: Celery compares it with the consumer's clock.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        transport: Any = app.connection_for_write()  # connects to nothing
+        self._errors = (
+            KombuError,
+            OSError,
+            *transport.connection_errors,
+            *transport.channel_errors,
+        )
 
     def publish(self, refs: Sequence[JobRef]) -> None:
         def send() -> None:
@@ -42,14 +51,13 @@ class CeleryBroker:
                         retry=False,
                     )
 
-        _published(send)
+        self._reach(send)
 
     def settle(self, ref: JobRef) -> None:
         self._send(SETTLE, {**message(ref), "type": ref.type.task_name})
 
-    def ask_to_poll(self, action_type: ActionType, region: str, expires: timedelta) -> None:
-        body = {"type": action_type.task_name, "region": region}
-        self._send(POLL, body, expires=expires.total_seconds())
+    def ask_to_poll(self, action_type: ActionType, region: str) -> None:
+        self._send(POLL, {"type": action_type.task_name, "region": region})
 
     def waiting(self, provider: str) -> int:
         def ask() -> int:
@@ -63,18 +71,13 @@ class CeleryBroker:
                 except ChannelError:
                     return 0  # nobody declared it yet
 
-        return _published(ask)
+        return self._reach(ask)
 
-    def _send(self, name: str, kwargs: dict[str, Any], expires: float | None = None) -> None:
-        _published(
-            lambda: self._app.send_task(
-                name, kwargs=kwargs, queue=QUEUE, expires=expires, retry=False
-            )
-        )
+    def _send(self, name: str, kwargs: dict[str, Any]) -> None:
+        self._reach(lambda: self._app.send_task(name, kwargs=kwargs, queue=QUEUE, retry=False))
 
-
-def _published(send: Callable[[], T]) -> T:
-    try:
-        return send()
-    except (KombuError, OSError) as error:
-        raise BrokerDown(type(error).__name__) from None
+    def _reach(self, send: Callable[[], T]) -> T:
+        try:
+            return send()
+        except self._errors as error:
+            raise BrokerDown(type(error).__name__) from None

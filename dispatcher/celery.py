@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging
 from kombu import Queue
+from kombu.transport.redis import Channel
 
 from dispatcher import registry, tasks, worker
 from dispatcher.broker import QUEUE, TICK, CeleryBroker
@@ -78,6 +79,9 @@ def _create() -> Celery:
         given = settings()
     except SettingsError as error:
         _stop(str(error).splitlines(), 2)
+    # A message is only a hint, so what a lost connection had not acknowledged need not go back. In
+    # kombu 5.7 the attempt at that, on a connection that is gone, can end the worker.
+    Channel.do_restore = False
     app = Celery("dispatcher", set_as_current=True)
     app.conf.update(_configuration(given))
     app.steps["consumer"].add(worker.Attendant)

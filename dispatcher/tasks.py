@@ -2,23 +2,26 @@
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Iterable
 from functools import partial
+from types import FrameType
 from typing import Any
 
 from celery import Celery, Task
 
 from dispatcher.broker import POLL, SETTLE, TICK
 from dispatcher.engine.model import Action, JobRef
-from dispatcher.wiring import process, wiring
+from dispatcher.engine.times import PUT_INLINE
+from dispatcher.settings import settings
+from dispatcher.wiring import process, regions, wiring
 
 CeleryTask = Task[Any, Any]
 
 log = logging.getLogger("dispatcher")
 
-HARD_LIMIT_AFTER = 30.0  # seconds beyond a handler's own: its time-out was stored before
-LONGEST_ID = 512  # AWS's limit of a job id
+JOB_ID = re.compile(r"[0-9A-Za-z._-]{1,512}")  # it goes into keys; CodePipeline's are UUIDs
 
 
 def actor(task: CeleryTask) -> str:
@@ -37,8 +40,10 @@ def register(app: Celery, actions: Iterable[Action]) -> None:
 
 
 def _options(action: Action) -> dict[str, Any]:
-    limit = action.spec.time_limit.total_seconds() + HARD_LIMIT_AFTER
-    return {"name": action.spec.type.task_name, "bind": True, "time_limit": limit}
+    """The pool's hard limit stands behind ours: what precedes and follows a handler fits in."""
+    limit = action.spec.time_limit + 3 * settings().times.ack_window + 2 * PUT_INLINE
+    name = action.spec.type.task_name
+    return {"name": name, "bind": True, "time_limit": limit.total_seconds()}
 
 
 def _job(task: CeleryTask, /, **kwargs: object) -> None:
@@ -73,13 +78,13 @@ def _ref(kwargs: dict[str, object], task_name: str) -> JobRef | None:
     if (
         known is None
         or not isinstance(job, str)
-        or not 0 < len(job) <= LONGEST_ID
+        or not JOB_ID.fullmatch(job)
         or not isinstance(client, str | None)
-        or not isinstance(region, str)
+        or region not in regions()
     ):
         log.warning("foreign message dropped", extra={"action": "foreign_message"})
         return None
-    return JobRef(job, client, known, region)
+    return JobRef(job, client, known, str(region))
 
 
 def _outlive_the_group() -> None:
@@ -89,5 +94,9 @@ def _outlive_the_group() -> None:
     first job on.
     """
     child = process().parent not in {None, os.getpid()}
-    if child and signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if child and signal.getsignal(signal.SIGTERM) is not _outlive:
+        signal.signal(signal.SIGTERM, _outlive)
+
+
+def _outlive(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN it is not inherited by what a handler starts."""

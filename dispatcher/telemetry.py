@@ -3,12 +3,14 @@
 Only errors of ours are shown by their text, which quotes nothing; of all others the traceback goes
 to the log with the job's values blotted out."""
 
+import json
 import logging
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Collection
+from urllib.parse import quote
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -67,8 +69,11 @@ def _reference(ref: JobRef | None) -> dict[str, object]:
 
 def _blotted(error: BaseException, secrets: Collection[object]) -> str:
     text = "".join(traceback.format_exception(error))
-    long_enough = {str(one) for one in secrets if one and len(str(one)) >= SHORTEST_SECRET}
-    for secret in sorted(long_enough, key=len, reverse=True):
+    found = {str(one) for one in secrets if one and len(str(one)) >= SHORTEST_SECRET}
+    escaped = {
+        form for one in found for form in (repr(one)[1:-1], json.dumps(one)[1:-1], quote(one))
+    }
+    for secret in sorted(found | escaped, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -67,18 +68,24 @@ def slots(concurrency: int, queues: set[str]) -> dict[str, int]:
     return {provider: max(concurrency - shared, 1) for provider in providers}
 
 
-def _served(consumer: Any) -> dict[str, int]:
+def _served(consumer: Any, hung: int) -> dict[str, int]:
     queues = (
         {queue.name for queue in consumer.task_consumer.queues} if consumer.task_consumer else set()
     )
-    return slots(consumer.pool.num_processes, queues)
+    return slots(consumer.pool.num_processes - hung, queues)
 
 
 def _announce(consumer: Any) -> None:
     if stopping():
         return
+    hung = wiring().leases.hung()
+    if 2 * hung >= consumer.pool.num_processes:
+        # Only a new process has its threads back; the supervisor starts one.
+        wiring().observer.saw(Event.HUNG, slots=hung)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
     try:
-        wiring().fleet.announce(consumer.hostname, _served(consumer))
+        wiring().fleet.announce(consumer.hostname, _served(consumer, hung))
     except LedgerDown as error:
         wiring().observer.saw(Event.LEDGER_DOWN, error=error)
 
@@ -123,10 +130,13 @@ def _child_died(
     kwargs: dict[str, object] | None = None,
     **_: object,
 ) -> None:
-    """In the parent: the pool lost the child that ran this task, or ended it at its hard limit."""
-    gone = isinstance(exception, WorkerLostError | TimeLimitExceeded)
-    if gone and os.getpid() == process().parent:
+    """In the parent: the pool lost the child that ran this task, or is about to end it."""
+    if os.getpid() != process().parent:
+        return
+    if isinstance(exception, WorkerLostError):
         hand_on((kwargs or {}).get("job"), task_id, timedelta())
+    elif isinstance(exception, TimeLimitExceeded):
+        hand_on((kwargs or {}).get("job"), task_id, LEAVE)  # the signals come after this one
 
 
 @worker_shutting_down.connect
@@ -140,26 +150,35 @@ def _leave(**_: object) -> None:
 def _end_in_time() -> None:
     """After the grace whatever still runs is ended, and handed on at once."""
     time.sleep(wiring().times.shutdown_grace.total_seconds())
-    children = active_children()
-    for child in children:
-        if child.pid is not None:
-            os.kill(child.pid, signal.SIGKILL)
-    for request in list(state.active_requests):
-        # A thread ends only with this process: its lease is over a moment after that.
-        hand_on(request.kwargs.get("job"), request.id, timedelta() if children else LEAVE)
-    os._exit(os.EX_OK)
+    try:
+        wiring().leases.end()
+        after = LEAVE
+        for child in active_children():
+            if child.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+            after = timedelta()  # what runs in threads ends only with this process
+        for request in list(state.active_requests):
+            if not hand_on(request.kwargs.get("job"), request.id, after):
+                break  # the ledger is away, and this process must be gone in time
+    finally:
+        os._exit(os.EX_OK)
 
 
-def hand_on(job: object, task_id: str, after: timedelta) -> None:
-    """Ends the lease of a delivery of this worker that is over, and publishes what is to follow."""
+def hand_on(job: object, task_id: str, after: timedelta) -> bool:
+    """Ends the lease of a delivery of this worker that is over, and publishes what is to follow.
+
+    False: the ledger did not answer. What is not over yet is left to a sweep.
+    """
     if not isinstance(job, str):
-        return
+        return True
     wired = wiring()
     owner = f"{process().node}/{task_id}/"
     try:
         overdue = wired.ledger.release(job, owner, Release(after, "its process is gone"))
     except LedgerDown as error:
         wired.observer.saw(Event.LEDGER_DOWN, error=error)
-        return
+        return False
     if overdue is not None and not after:
         wired.sweeper.hand_on(overdue, "its process is gone")
+    return True

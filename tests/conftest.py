@@ -1,4 +1,4 @@
-"""What all tests share: an environment without our settings, and one Redis server of this run's own."""
+"""What all tests share: an environment without settings, and one Redis server of this run's."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A fleet of real processes for tests: emulator, beat and workers, and how to wait for what they do."""
+"""A fleet of real processes for tests: emulator, beat, workers, and waiting for what they do."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,10 +65,8 @@ class Process:
         return self.popen.wait(within)
 
     def end(self) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.popen.wait()
 
 
@@ -181,7 +179,7 @@ class Fleet:
 
     def _call(self, path: str, body: object = None) -> Any:
         payload = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(self.emulator + path, payload, timeout=10) as answer:
+        with urllib.request.urlopen(self.emulator + path, payload, timeout=10) as answer:  # noqa: S310
             return json.load(answer)
 
     def end(self) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ID: Final = re.compile(r"[0-9A-Za-z._:-]{1,512}")  # goes into keys, messages and log lines
+_ID: Final = re.compile(r"[0-9A-Za-z._-]{1,512}")  # goes into keys, messages and log lines
 _SUMMARY: Final = 2_048
 _MESSAGE: Final = 5_000
 _NO_MESSAGE: Final = "The action failed and gave no message."

@@ -10,19 +10,25 @@ from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.lifecycle import Acknowledged, Handshake, Leave, ReadAgain, Send, Step
 from dispatcher.engine.model import (
     Begun,
-    How,
+    Denied,
+    InvalidClientToken,
     InvalidNonce,
     JobRef,
+    Malformed,
     Park,
     PortError,
     Throttled,
     TokensDown,
     Unanswered,
+    UnknownClient,
 )
 from dispatcher.engine.ports import Clock, Event, Ledger, Observer
 from dispatcher.engine.times import Times
 
 Fresh = Callable[[], bool]
+
+# Not applied, and nothing about the job: an earlier try may have made it ours.
+SAYS_NOTHING = (Denied, InvalidClientToken, Malformed, Throttled, TokensDown, UnknownClient)
 
 
 class Acknowledger:
@@ -36,9 +42,9 @@ class Acknowledger:
         self._times = times
 
     def acknowledge(self, begun: Begun) -> Acknowledged | Park | Leave:
-        if begun.nonce is None:
-            return Park("no nonce is known", forget=begun.how is How.SEND)
-        known = Handshake(begun.how, begun.nonce, begun.tried)
+        known = lifecycle.handshake(begun)
+        if isinstance(known, Park):
+            return known
         left = self._times.fresh - begun.offer_age
         fresh_until = self._clock.monotonic() + left.total_seconds()
         for _ in self._pauses():
@@ -48,8 +54,11 @@ class Acknowledger:
         return lifecycle.out_of_tries(known)
 
     def _pauses(self) -> Iterator[None]:
-        """One go at once, then more with growing pauses, while the first lease surely holds."""
-        until = self._clock.monotonic() + self._times.fresh.total_seconds()
+        """One go at once, then more with growing pauses, as long as its answer may come in time.
+
+        The first lease is the window; a try and what it makes necessary may take half of it.
+        """
+        until = self._clock.monotonic() + self._times.ack_window.total_seconds() / 2
         pause = 0.25
         while self._clock.monotonic() < until:
             yield
@@ -73,7 +82,8 @@ class Acknowledger:
             return known, lifecycle.accepted(known, self._jobs.acknowledge(ref, known.nonce))
         except Unanswered:
             return replace(known, unanswered=known.unanswered | {known.nonce}), another
-        except (Throttled, TokensDown):
+        except SAYS_NOTHING as error:
+            self._observer.saw(Event.ACK_FAILED, ref, error=error)
             return known, another
         except InvalidNonce:
             current = self._current_nonce(ref)

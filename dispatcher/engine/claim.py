@@ -21,6 +21,8 @@ from dispatcher.engine.model import (
     LedgerDown,
     Park,
     PortError,
+    Refused,
+    Release,
     TokensDown,
     UnknownClient,
 )
@@ -51,10 +53,12 @@ class Claims:
         details = self._details(ref)
         if details is None:
             return None
+        if isinstance(details, Refused):
+            return self._without_details(ref, owner)
         begun = self._begin(ref, owner, nonce=details.nonce)
         if begun is None:
             return None
-        claim = Claim(ref, owner, begun.attempt, begun.ack, begun.starts, begun.retries)
+        claim = begun.claim(owner)
         if not lifecycle.must_acknowledge(begun):
             step = lifecycle.after_begin(begun, spec)
             return Taken(claim, step, details)
@@ -65,30 +69,41 @@ class Claims:
         return Taken(replace(claim, ack=acknowledged.ack), step, details)
 
     def settle(self, ref: JobRef, owner: str, spec: ActionSpec) -> Taken | None:
-        """For a settle message: only what ends with a put, without details or a handler."""
-        try:
-            self._jobs.check_client(ref)
-        except (TokensDown, UnknownClient) as error:
-            self._no_token(ref, error)
-            return None
+        """For a settle message: only what ends with a put, without details or a handler.
+
+        The token is looked up by the put alone: without one the verdict is stored, and tried until
+        it is a dead letter that an operator sees.
+        """
         begun = self._begin(ref, owner, only=lifecycle.may_settle(spec))
         if begun is None:
             return None
-        claim = Claim(ref, owner, begun.attempt, begun.ack, begun.starts, begun.retries)
+        claim = begun.claim(owner)
         return Taken(claim, lifecycle.after_begin(begun, spec), None)
 
-    def _details(self, ref: JobRef) -> JobDetails | None:
-        """On failure the job is nobody's, so that the next offer brings it back."""
+    def _without_details(self, ref: JobRef, owner: str) -> Taken | None:
+        """AWS will never tell them: an acknowledged job still gets its result, or is over."""
+        begun = self._begin(ref, owner, only=lifecycle.ACKNOWLEDGED)
+        if begun is None:
+            return None
+        claim = begun.claim(owner)
+        return Taken(claim, lifecycle.without_details(begun), None)
+
+    def _details(self, ref: JobRef) -> JobDetails | Refused | None:
+        """On failure an unacknowledged job is nobody's, so that the next offer brings it back."""
+        refused = None
         try:
             return self._jobs.details(ref)
         except (TokensDown, UnknownClient, InvalidClientToken) as error:
             self._no_token(ref, error)
             why = "no client token"
+        except Refused as error:
+            self._observer.saw(Event.DETAILS_FAILED, ref, error=error)
+            why, refused = "details refused", error
         except ApiError as error:
             self._observer.saw(Event.DETAILS_FAILED, ref, error=error)
             why = "details failed"
-        self._park(Claim(ref, owner=""), Park(why))
-        return None
+        self._finish(Claim(ref, owner=""), Park(why))
+        return refused
 
     def _no_token(self, ref: JobRef, error: PortError) -> None:
         event = Event.TOKENS_DOWN if isinstance(error, TokensDown) else Event.UNKNOWN_CLIENT
@@ -116,18 +131,21 @@ class Claims:
         step = self._acknowledger.acknowledge(begun)
         match step:
             case Acknowledged():
-                self._observer.saw(Event.ACKNOWLEDGED, claim.ref, attempt=claim.attempt)
+                self._observer.saw(
+                    Event.ACKNOWLEDGED, claim.ref, attempt=claim.attempt, ack=step.ack
+                )
                 return step
             case Park():
                 self._observer.saw(Event.NOT_OURS, claim.ref, why=step.why)
-                self._park(claim, step)
+                self._finish(claim, step)
             case Leave():
                 self._observer.saw(Event.ACK_UNKNOWN, claim.ref)
+                self._finish(claim, lifecycle.leave())
         return None
 
-    def _park(self, claim: Claim, park: Park) -> None:
+    def _finish(self, claim: Claim, arm: Park | Release) -> None:
         try:
-            self._ledger.finish(claim, park)
+            self._ledger.finish(claim, arm)
         except LedgerDown as error:
             # Its lease ends all the same.
             self._observer.saw(Event.LEDGER_DOWN, claim.ref, error=error)

@@ -1,7 +1,7 @@
 """One delivery of a message, from claim to done: what the two kinds of job messages do."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dispatcher.engine.claim import Claims, Taken
 from dispatcher.engine.leases import Held, Leases
@@ -22,15 +22,19 @@ class Delivery:
         leases: Leases,
         runner: Runner,
         reporter: Reporter,
+        stopping: Callable[[], bool],
     ) -> None:
         self._actions = actions
         self._claims = claims
         self._leases = leases
         self._runner = runner
         self._reporter = reporter
+        self._stopping = stopping
 
     def job(self, ref: JobRef, actor: str) -> None:
-        """A job's own message: may run its handler."""
+        """A job's own message: may run its handler. A stopping process begins nothing."""
+        if self._stopping():
+            return
         action = self._actions[ref.type]
         self._deliver(action, self._claims.take(ref, _owner(actor), action.spec))
 

@@ -19,9 +19,6 @@ class Jobs:
         self._api = api
         self._tokens = tokens
 
-    def check_client(self, ref: JobRef) -> None:
-        self._token(ref, fresh=False)
-
     def details(self, ref: JobRef) -> JobDetails:
         return self._with_token(ref, lambda token: self._api.details(ref, token))
 

@@ -25,16 +25,16 @@ class Held:
         self.claim = claim
         self.spec = spec
         self.lost = False  # the handler should stop
-        self.refused = False  # the ledger says that it is another's
-        self.running = False
+        self.refused = False  # the ledger says that the job is another's
+        self.hung = False  # its time-out was stored, and its handler has not returned
         self.beaten = clock.monotonic()
-        self.deadline = 0.0
+        self.deadline: float | None = None  # while the handler runs
         self._clock = clock
         self._process_stops = stopping
         self._progress: tuple[int | None, str] = (None, "")
 
     def overdue(self) -> bool:
-        return self.running and self._clock.monotonic() >= self.deadline
+        return self.deadline is not None and self._clock.monotonic() >= self.deadline
 
     def stopping(self) -> bool:
         return self.lost or self._process_stops() or self.overdue()
@@ -49,6 +49,8 @@ class Held:
         self._progress = (percent, note)
 
     def beat(self) -> Beat:
+        if self.deadline is None:
+            return Beat(self.claim, None)
         left = timedelta(seconds=max(self.deadline - self._clock.monotonic(), 0))
         return Beat(self.claim, left, *self._progress)
 
@@ -76,6 +78,7 @@ class Leases:
         self._wake = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._next_beat = 0.0
+        self._ended = False
 
     def hold(self, claim: Claim, spec: ActionSpec) -> Held:
         """Keeps the lease that begin gave, until `drop`."""
@@ -90,7 +93,6 @@ class Leases:
 
     def start(self, held: Held) -> bool:
         """The first heartbeat: only when it went through may the handler start."""
-        held.running = True
         held.deadline = self._clock.monotonic() + held.spec.time_limit.total_seconds()
         until = self._clock.monotonic() + self._times.fresh.total_seconds()
         while True:
@@ -104,7 +106,7 @@ class Leases:
                 self._clock.sleep(0.5)
                 continue
             held.beaten = sent
-            return not lost
+            return not lost and not held.refused
 
     def drop(self, held: Held) -> None:
         with self._lock:
@@ -114,12 +116,20 @@ class Leases:
         with self._lock:
             return list(self._held.values())
 
+    def hung(self) -> int:
+        """Slots that handlers past their time limit hold until they return."""
+        return sum(held.hung for held in self.holding())
+
+    def end(self) -> None:
+        """No heartbeat any more: this process is about to be gone."""
+        self._ended = True
+
     def look(self) -> None:
-        """One round of the thread: heartbeats when they are due, then limits."""
-        if self._clock.monotonic() >= self._next_beat:
-            self._beat()
+        """One round of the thread: limits, then heartbeats when they are due."""
         for held in self.holding():
             self._check(held)
+        if self._clock.monotonic() >= self._next_beat and not self._ended:
+            self._beat()
 
     def _beat(self) -> None:
         held = [one for one in self.holding() if not one.refused]
@@ -135,18 +145,19 @@ class Leases:
         self._next_beat = sent + self._times.beat.total_seconds()
         for one in held:
             one.beaten = sent
-            if one.claim.ref.job_id in lost and not one.overdue():
+            if one.claim.owner in lost and not one.overdue():
                 one.refused = True
                 self._lose(one)
 
     def _check(self, held: Held) -> None:
-        if held.lost:
-            return
-        if self._clock.monotonic() - held.beaten >= self._times.lease.total_seconds():
+        silent = self._clock.monotonic() - held.beaten
+        if not held.lost and silent >= self._times.lease.total_seconds():
             self._lose(held)
             if held.spec.on_crash is OnCrash.RERUN:
+                # Another may run it by now: it must not renew what it no longer has.
+                held.refused = True
                 self._fence()
-        elif held.overdue():
+        if held.overdue() and not held.refused:
             self._time_out(held)
 
     def _lose(self, held: Held) -> None:
@@ -156,14 +167,14 @@ class Leases:
     def _time_out(self, held: Held) -> None:
         """Nothing can end a thread: its verdict is stored here, its late return will be refused."""
         try:
-            if self._ledger.finish(held.claim, Store(lifecycle.timed_out(held.spec))):
-                self._ledger.finish(held.claim, Release(timedelta(), "time limit"))
+            if not self._ledger.finish(held.claim, Store(lifecycle.timed_out(held.spec))):
+                return  # it returned just now, or is another's
+            self._ledger.finish(held.claim, Release(timedelta(), "time limit"))
         except LedgerDown as error:
             self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
             return
-        held.lost = True
+        held.lost = held.refused = held.hung = True
         self._observer.saw(Event.TIMED_OUT, held.claim.ref, attempt=held.claim.attempt)
-        self.drop(held)
 
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -175,5 +186,8 @@ class Leases:
         while True:
             with self._lock:
                 self._wake.wait_for(lambda: self._held)
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - it is the only keeper of all leases
+                self._observer.saw(Event.BUG, reference="leases", error=error)
             self._clock.sleep(pause)

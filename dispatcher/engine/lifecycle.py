@@ -29,6 +29,7 @@ from dispatcher.engine.model import (
     Verdict,
 )
 from dispatcher.engine.times import (
+    LEAVE_FOR,
     PUT_FOR,
     PUT_PAUSE_LEAST,
     PUT_PAUSE_MOST,
@@ -82,7 +83,7 @@ class ReadAgain:
 
 @dataclass(frozen=True)
 class Leave:
-    """Whether AWS took it is unknown: leave the record as it is, the next begin inherits it."""
+    """Whether AWS took it is unknown: keep the evidence, so that the next begin inherits it."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class Acknowledged:
 
 
 Step = Send | ReadAgain | Leave | Acknowledged | Park
+
+
+def handshake(begun: Begun) -> Handshake | Park:
+    if begun.nonce is None:  # a custom job whose record a heartbeat re-created: offers know it
+        return Park("no nonce is known", forget=begun.how is How.SEND)
+    return Handshake(begun.how, begun.nonce, begun.tried)
 
 
 def next_try(known: Handshake, *, fresh: bool) -> Send | ReadAgain | Leave | Park:
@@ -125,15 +132,20 @@ def refused_nonce(known: Handshake, current: str, *, fresh: bool) -> Acknowledge
 
 
 def refused_otherwise(known: Handshake) -> Park:
-    """Any other answer of AWS: never a result, and never a job of ours."""
+    """AWS will not have it acknowledged, whoever tries: never a result, and never a job of ours."""
     return Park("acknowledgement refused", _forget(known))
 
 
 def out_of_tries(known: Handshake) -> Leave | Park:
-    """AWS is away or throttles. Parking forgets the evidence, so only what has none is parked."""
+    """No answer about the job. Parking forgets evidence, so only what has none is parked."""
     if known.unanswered or known.how is not How.FRESH:
         return Leave()
-    return Park("AWS did not answer in time")
+    return Park("the acknowledgement found no answer")
+
+
+def leave() -> Release:
+    """Not a death: its owner lives, and gives the job back."""
+    return Release(LEAVE_FOR, "the acknowledgement is unknown")
 
 
 def _forget(known: Handshake) -> bool:
@@ -194,6 +206,16 @@ def _stored(begun: Begun) -> Put:
     if begun.verdict is None:
         raise ValueError("SEND without a verdict")
     return Put(begun.verdict, begun.verdict_age)
+
+
+# How a job that was acknowledged may be begun.
+ACKNOWLEDGED = frozenset({How.ACKED, How.AGAIN, How.SEND})
+
+
+def without_details(begun: Begun) -> Next:
+    if begun.how is How.SEND:
+        return _stored(begun)
+    return Store(gave_up("CodePipeline does not give the job's details any more."))
 
 
 def may_settle(spec: ActionSpec) -> frozenset[How]:
@@ -276,7 +298,8 @@ def raised_retry(error: BaseException, spec: ActionSpec, retries: int) -> Again 
         text = f"The action asked to be run again more than {spec.max_attempts - 1} times."
         return Store(gave_up(text))
     after = error.after if isinstance(error, Retry) else RETRY_AFTER
-    return Again(min(after * 2.0**retries, RETRY_MOST))
+    # Capped before it is doubled: neither a long delay nor many retries may overflow.
+    return Again(min(min(after, RETRY_MOST) * 2 ** min(retries, 20), RETRY_MOST))
 
 
 def put_accepted(verdict: Verdict) -> Done:

@@ -171,6 +171,9 @@ class Begun:
     verdict: "Verdict | None"
     verdict_age: timedelta
 
+    def claim(self, owner: str) -> "Claim":
+        return Claim(self.ref, owner, self.attempt, self.ack, self.starts, self.retries)
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -193,10 +196,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Beat:
-    """One job's part of a heartbeat: what is left of its time limit, how far it says it is."""
+    """One job's part of a heartbeat; while its handler runs, what is left of its time limit."""
 
     claim: Claim
-    left: timedelta
+    left: timedelta | None
     percent: int | None = None
     note: str = ""
 

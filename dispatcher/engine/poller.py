@@ -20,6 +20,7 @@ from dispatcher.engine.times import Pace, Times
 from dispatcher.sdk import ActionType
 
 FULL = 0.02  # seconds until a full house is looked at again
+FULL_LOOKS = 10  # then the turn ends: it takes a slot that another type's poll may want
 MOST = 100  # jobs a call: AWS names no limit, and no client was seen to get more
 
 
@@ -48,7 +49,7 @@ class Poller:
         """Asks for a poll of each action type and region that has rested."""
         try:
             for action_type, region in self._fleet.rested(turns):
-                self._broker.ask_to_poll(action_type, region, 3 * self._times.poll_interval)
+                self._broker.ask_to_poll(action_type, region)
         except LedgerDown as error:
             self._observer.saw(Event.LEDGER_DOWN, error=error)
         except BrokerDown as error:
@@ -61,8 +62,12 @@ class Poller:
             rest = self._fleet.take_turn(action_type, region, holder)
             if rest is None:
                 return
-            pace = self._until_next_tick(action_type, region, Pace(rest, self._times))
-            self._fleet.end_turn(action_type, region, holder, pace.rest, pace.rest * self._jitter())
+            pace = Pace(rest, self._times)
+            try:
+                pace = self._until_next_tick(action_type, region, pace)
+            finally:
+                pause = pace.rest * self._jitter()
+                self._fleet.end_turn(action_type, region, holder, pace.rest, pause)
         except LedgerDown as error:
             self._observer.saw(Event.LEDGER_DOWN, error=error)
         except BrokerDown as error:
@@ -70,21 +75,24 @@ class Poller:
 
     def _until_next_tick(self, action_type: ActionType, region: str, pace: Pace) -> Pace:
         until = self._clock.monotonic() + self._times.poll_interval.total_seconds()
-        while True:
+        full = 0
+        while full < FULL_LOOKS:
             crew = self._fleet.crew(action_type.provider)
             if not crew.slots:
                 return pace.busy()  # nobody to work: AWS keeps the jobs, and is not asked
             waiting = self._broker.waiting(action_type.provider)
             room = lifecycle.room(crew.slots, crew.busy, waiting)
             if room:
-                paced = self._poll(action_type, region, min(room, MOST), pace)
-                if paced.rest:
-                    return paced
-                pace = paced
+                full = 0
+                pace = self._poll(action_type, region, min(room, MOST), pace)
+                if pace.rest:
+                    return pace
             else:
+                full += 1
                 self._clock.sleep(FULL)
             if self._clock.monotonic() >= until:
-                return pace
+                break
+        return pace
 
     def _poll(self, action_type: ActionType, region: str, limit: int, pace: Pace) -> Pace:
         """The pace after it: without a rest as long as there may be more."""

@@ -17,6 +17,7 @@ from dispatcher.engine.model import (
     JobRef,
     Offer,
     Overdue,
+    Release,
     Verdict,
 )
 from dispatcher.sdk import ActionType, Secret
@@ -50,7 +51,11 @@ class Tokens(Protocol):
 
 
 class Ledger(Protocol):
-    """The record of every job, in five atomic steps (and one read)."""
+    """The record of every job, in five atomic steps (and one read).
+
+    `heartbeat` answers the owners that lost their job. `release` is a finish for any delivery whose
+    owner begins with the text; it answers what is to follow.
+    """
 
     def offer(
         self, poll_id: str, age: timedelta, offers: Mapping[JobRef, str | None]
@@ -60,7 +65,8 @@ class Ledger(Protocol):
     ) -> Begun | Dropped: ...
     def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]: ...
     def finish(self, claim: Claim, arm: Arm) -> bool: ...
-    def due(self, providers: Sequence[str], limit: int) -> Sequence[Overdue]: ...
+    def release(self, job_id: str, owner: str, arm: Release) -> Overdue | None: ...
+    def due(self, types: Sequence[ActionType], limit: int) -> Sequence[Overdue]: ...
     def nonce(self, job_id: str) -> str | None: ...
 
 
@@ -69,7 +75,7 @@ class Broker(Protocol):
 
     def publish(self, refs: Sequence[JobRef]) -> None: ...
     def settle(self, ref: JobRef) -> None: ...
-    def ask_to_poll(self, action_type: ActionType, region: str, expires: timedelta) -> None: ...
+    def ask_to_poll(self, action_type: ActionType, region: str) -> None: ...
     def waiting(self, provider: str) -> int: ...
 
 
@@ -79,9 +85,9 @@ Turn = tuple[ActionType, str]  # an action type in a region
 class Fleet(Protocol):
     """Who is there to work, and whose turn it is to poll.
 
-    `rested` answers which may poll now. `take_turn` answers how long the type rested last, or None
-    if it is another's turn. `end_turn` keeps `rest` for the next turn, and lets none begin for
-    `pause`.
+    `rested` answers which are to be asked to poll now, each once until its turn begins. `take_turn`
+    answers how long the type rested last, or None if it is another's turn. `end_turn` keeps `rest`
+    for the next turn, and lets none begin for `pause`.
     """
 
     def crew(self, provider: str) -> Crew: ...
@@ -100,7 +106,6 @@ class Fleet(Protocol):
 class Event(Enum):
     """What happened, as the log and the metrics name it: (level, message)."""
 
-    POLLED = ("debug", "polled")
     OFFERED = ("info", "offered")
     POLL_THROTTLED = ("warning", "poll throttled")
     POLL_FAILED = ("warning", "poll failed")
@@ -111,11 +116,13 @@ class Event(Enum):
     TOKENS_DOWN = ("error", "the store of client tokens does not answer")
     ACKNOWLEDGED = ("info", "acknowledged")
     NOT_OURS = ("info", "acknowledgement refused, parked")
+    ACK_FAILED = ("warning", "acknowledgement failed")
     ACK_REFUSED = ("warning", "acknowledgement refused, for another cause than its nonce")
     ACK_UNKNOWN = ("warning", "acknowledgement unanswered, left for recovery")
     STARTED = ("info", "started")
     LOST = ("warning", "lease lost")
     TIMED_OUT = ("warning", "ran into its time limit")
+    HUNG = ("error", "too many handlers ignore their time limit: this worker ends itself")
     RETRY = ("warning", "to be run again")
     BUG = ("error", "handler raised what it may not raise")
     VARIABLES_LEFT_OUT = ("warning", "AWS takes no variables of a third-party action")

@@ -43,20 +43,21 @@ class Reporter:
         if stored is False:
             self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
         elif isinstance(arm, Again):
-            self._observer.saw(Event.RETRY, held.claim.ref, after=arm.after.total_seconds())
+            if stored:
+                self._observer.saw(Event.RETRY, held.claim.ref, after=arm.after.total_seconds())
         elif stored or held.spec.on_crash is OnCrash.FAIL:
             # Unstored: nobody else may start a `fail` job, and AWS takes one result.
-            self._observer.saw(
-                Event.FINISHED if stored else Event.PUT_ANYHOW,
-                held.claim.ref,
-                outcome=arm.verdict.kind,
-                attempt=held.claim.attempt,
-            )
-            self.put(held, arm.verdict, timedelta())
+            event = Event.FINISHED if stored else Event.PUT_ANYHOW
+            self._observer.saw(event, held.claim.ref, outcome=arm.verdict.kind)
+            self.put(held, arm.verdict, timedelta(), stored=bool(stored))
 
-    def put(self, held: Held, verdict: Verdict, age: timedelta) -> None:
-        """A stored verdict: a minute of tries under the lease, then again later."""
-        arm = self._tries(held, verdict) or lifecycle.put_later(age + PUT_INLINE)
+    def put(self, held: Held, verdict: Verdict, age: timedelta, *, stored: bool = True) -> None:
+        """A minute of tries under the lease, then again later."""
+        arm = self._tries(held, verdict)
+        if arm is None:
+            if not stored:
+                self._store(held, Store(verdict))
+            arm = lifecycle.put_later(age + PUT_INLINE)
         self._tell(held, verdict, arm)
         self._finish(held, arm)
 

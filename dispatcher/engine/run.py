@@ -6,6 +6,7 @@ threads pool an exception that leaves the task would cost the slot for ever."""
 import contextvars
 import logging
 import uuid
+from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,15 @@ from dispatcher.engine.leases import Held, Leases
 from dispatcher.engine.model import Action, Again, JobDetails, Store
 from dispatcher.engine.ports import Clock, Event, Observer
 from dispatcher.sdk import Continue, Failure, Job, Outcome, Succeeded
+
+
+class JobLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the job's fields to the author's own (the standard one drops those before 3.13)."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
 
 
 class Runner:
@@ -37,7 +47,7 @@ class Runner:
         except BaseException as error:  # noqa: BLE001
             return self._raised(held, action, details, error)
         finally:
-            held.running = False
+            held.deadline = None
         if isinstance(outcome, Succeeded) and outcome.variables and held.claim.ref.client_id:
             self._observer.saw(Event.VARIABLES_LEFT_OUT, held.claim.ref)
         return Store(lifecycle.returned(outcome, held.claim.ref.type.owner))
@@ -69,7 +79,7 @@ class Runner:
             attempt=claim.starts,
             deadline=self._clock.now() + held.spec.time_limit,
             workdir=workdir,
-            log=logging.LoggerAdapter(logger, fields),
+            log=JobLogger(logger, fields),
             control=held,
         )
 

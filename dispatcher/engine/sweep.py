@@ -22,22 +22,23 @@ class Sweeper:
         self._ledger = ledger
         self._broker = broker
         self._observer = observer
-        self._providers = sorted({action_type.provider for action_type in actions})
 
     def sweep(self) -> None:
         try:
-            overdue = self._ledger.due(self._providers, MOST)
+            overdue = self._ledger.due(list(self._actions), MOST)
         except LedgerDown as error:
             self._observer.saw(Event.LEDGER_DOWN, error=error)
             return
         for one in overdue:
-            self.hand_on(one, "overdue")
+            if not self.hand_on(one, "overdue"):
+                break
 
-    def hand_on(self, overdue: Overdue, why: str) -> None:
+    def hand_on(self, overdue: Overdue, why: str) -> bool:
+        """False: the broker is down, and more tries would only take time."""
         action = self._actions.get(overdue.ref.type)
         if action is None:
             self._observer.saw(Event.NO_ACTION, overdue.ref)
-            return
+            return True
         settles = lifecycle.settles(overdue, action.spec)
         try:
             if settles:
@@ -45,7 +46,8 @@ class Sweeper:
             else:
                 self._broker.publish([overdue.ref])
         except BrokerDown as error:
-            # The next sweep publishes it again.
+            # A later sweep publishes it again.
             self._observer.saw(Event.BROKER_DOWN, overdue.ref, error=error)
-        else:
-            self._observer.saw(Event.SWEPT, overdue.ref, why=why, settles=settles)
+            return False
+        self._observer.saw(Event.SWEPT, overdue.ref, why=why, settles=settles)
+        return True

@@ -10,6 +10,7 @@ PUT_FOR = timedelta(hours=24)  # then it is a dead letter; no action of CodePipe
 PUT_PAUSE_LEAST = timedelta(seconds=15)
 PUT_PAUSE_MOST = timedelta(seconds=60)
 WITHOUT_LEDGER = timedelta(seconds=30)  # then a `fail` verdict is put though it could not be stored
+LEAVE_FOR = timedelta(seconds=5)  # until an acknowledgement that found no answer is tried again
 REST_MOST = timedelta(seconds=60)  # of an action type that AWS throttles, or does not know
 
 

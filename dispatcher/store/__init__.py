@@ -1,1 +1,1 @@
-"""Redis: the ledger of jobs, and who is there to work on them. Stores and answers facts; decides nothing."""
+"""Redis: the ledger of jobs, and who is there to work on them. Answers facts; decides nothing."""

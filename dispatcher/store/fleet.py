@@ -2,6 +2,7 @@
 
 dispatcher:slots:<provider>       hash: node -> "slots expiry", expiry in ms of Redis's clock
 dispatcher:turn:<type>@<region>   string: who polls, with a TTL
+dispatcher:asked:<type>@<region>  string: a poll message is on its way
 dispatcher:rest:<type>@<region>   string: none may poll while it lives
 dispatcher:pace:<type>@<region>   string: how long the type rested last, in ms
 dispatcher:paused                 set of providers; the one key here that has no TTL"""
@@ -28,8 +29,9 @@ PACE_KEPT = timedelta(minutes=10)
 class RedisFleet:
     def __init__(self, redis: Redis, times: Times) -> None:
         self._redis = redis
-        # Longer than any poll with its SDK retries; a poller that died holds nobody up for more.
-        self._turn_kept = times.poll_interval * 3 + timedelta(seconds=20)
+        # Longer than a poll with its SDK retry; a poller that died holds nobody up for more.
+        self._turn_kept = times.poll_interval * 3 + timedelta(seconds=30)
+        self._asked_kept = max(_ms(times.poll_interval * 3), 1)
 
     def crew(self, provider: str) -> Crew:
         def ask() -> Crew:
@@ -67,17 +69,22 @@ class RedisFleet:
         _answered(tell)
 
     def rested(self, turns: Sequence[Turn]) -> list[Turn]:
-        """Those that may poll now."""
-        if not turns:
-            return []
-        resting = _answered(lambda: self._redis.mget([_key("rest", *turn) for turn in turns]))
-        return [turn for turn, rest in zip(turns, resting, strict=True) if rest is None]
+        def ask() -> list[Turn]:
+            resting = self._redis.mget([_key("rest", *turn) for turn in turns])
+            ready = [turn for turn, rest in zip(turns, resting, strict=True) if rest is None]
+            pipe = self._redis.pipeline(transaction=False)
+            for turn in ready:
+                pipe.set(_key("asked", *turn), 1, nx=True, px=self._asked_kept)
+            return [turn for turn, new in zip(ready, pipe.execute(), strict=True) if new]
+
+        return _answered(ask) if turns else []
 
     def take_turn(self, action_type: ActionType, region: str, holder: str) -> timedelta | None:
         def ask() -> timedelta | None:
             key = _key("turn", action_type, region)
             if not self._redis.set(key, holder, nx=True, px=_ms(self._turn_kept)):
                 return None
+            self._redis.delete(_key("asked", action_type, region))
             rest = self._redis.get(_key("pace", action_type, region))
             return timedelta(milliseconds=int(rest or 0))
 

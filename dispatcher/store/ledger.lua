@@ -21,7 +21,8 @@
 --   begun                       begin's answer, for its replay
 --   percent note                what the handler last said
 -- dispatcher:job:<id>:timeline  list of [time, event, detail], the newest 40
--- dispatcher:index:<provider>   zset of acknowledged or begun jobs, scored by when somebody must look
+-- dispatcher:index:<provider>   zset of jobs that somebody works on, scored by when somebody must look
+-- dispatcher:resting:<provider> zset alike, of those that wait for a time: they take no slot
 -- dispatcher:paused             set of providers
 -- dispatcher:history            list of finished jobs, newest first, at most 10,000, 7 days
 -- dispatcher:sweep              hash: the last sweep, and until when sweeps see nothing
@@ -38,6 +39,8 @@ local function record_key(job) return 'dispatcher:job:' .. job end
 local function provider(type) return string.match(type, '^[^.]+%.[^.]+%.([^.]+)') end
 
 local function index_key(type) return 'dispatcher:index:' .. provider(type) end
+
+local function resting_key(type) return 'dispatcher:resting:' .. provider(type) end
 
 local function read(job)
   local flat = redis.call('HGETALL', record_key(job))
@@ -69,17 +72,26 @@ local function note(job, event, detail)
   local key = record_key(job) .. ':timeline'
   redis.call('RPUSH', key, cjson.encode({now, event, detail or ''}))
   redis.call('LTRIM', key, -40, -1)
+  -- The list may be younger than the record's last `keep`.
+  redis.call('PEXPIRE', key, redis.call('PTTL', record_key(job)))
+end
+
+local function unlook(job, type)
+  redis.call('ZREM', index_key(type), job)
+  redis.call('ZREM', resting_key(type), job)
 end
 
 -- Somebody must look at `at`: the record's lease, except that a sweep moves only the score.
-local function look(job, type, at)
-  redis.call('ZADD', index_key(type), string.format('%.0f', at), job)
-  redis.call('PEXPIRE', index_key(type), 8 * DAY)
+local function look(job, type, at, rests)
+  local key = rests and resting_key(type) or index_key(type)
+  unlook(job, type)
+  redis.call('ZADD', key, string.format('%.0f', at), job)
+  redis.call('PEXPIRE', key, 8 * DAY)
 end
 
-local function lease_until(job, type, at)
+local function lease_until(job, type, at, rests)
   write(job, {lease = at})
-  look(job, type, at)
+  look(job, type, at, rests)
   keep(job, math.max(at - now, 0) + DAY)
 end
 
@@ -110,8 +122,8 @@ end
 local publish = {}
 
 local function must_publish(r)
-  if not r or r.poll == args.poll then return true end
-  if r.ack ~= 'no' or r.state == 'reported' or r.publish_at > now then return false end
+  if not r then return true end
+  if r.ack ~= 'no' or r.state == 'reported' or r.dead or r.publish_at > now then return false end
   return r.state == 'queued' or r.lease <= now
 end
 
@@ -127,7 +139,9 @@ for _, offer in ipairs(args.offers) do
     write(offer.job, {offered = math.max(r and tonumber(r.offered) or 0, now - args.age)})
     if offer.nonce then write(offer.job, {nonce = offer.nonce}) end
   end
-  if must_publish(r) then
+  if r and r.poll == args.poll then
+    publish[#publish + 1] = offer.job
+  elseif must_publish(r) then
     publish[#publish + 1] = offer.job
     write(offer.job, {poll = args.poll, publish_at = now + args.fresh * (r and 2 or 1)})
     note(offer.job, r and 'offered again' or 'offered')
@@ -200,33 +214,36 @@ lease_until(args.job, r.type, now + args.window)
 note(args.job, 'begun', how .. ' by ' .. host(args.owner))
 return answer(begun, r)
 
---- heartbeat: {lease, beats = {{job, owner, attempt, type, client, region, ack, starts, retries, left, ...}}} -> {lost}
+--- heartbeat: {lease, beats = {{job, owner, attempt, type, client, region, ack, starts, retries, left, ...}}} -> {lost owners}
 local lost = {}
 
 local function renew(beat)
   local r = read(beat.job)
   local right = may_write(r, beat)
   if not right then return false end
+  if right == 'mine' and r.dead then return true end
   if right == 'mine' and r.state == 'finished' then
+    if r.starts ~= beat.starts then return false end -- a verdict came before this first heartbeat
     write(beat.job, {ack = beat.ack})
     lease_until(beat.job, r.type, now + args.lease)
     return true
   end
-  local deadline = right == 'mine' and tonumber(r.deadline) or now + beat.left
-  if now >= deadline then return false end
+  -- Without `left` no handler runs yet, and there is no deadline.
+  local deadline = right == 'mine' and tonumber(r.deadline) or beat.left and now + beat.left
+  if deadline and now >= deadline then return false end
   local fields = reference(beat)
   fields.state, fields.owner, fields.attempt, fields.ack = 'running', beat.owner, beat.attempt, beat.ack
   fields.starts, fields.retries, fields.deaths, fields.deadline = beat.starts, beat.retries, 0, deadline
   fields.percent, fields.note = beat.percent, beat.note
-  if right == 'outranks' then redis.call('HDEL', record_key(beat.job), 'verdict', 'finished', 'begun', 'dead') end
+  if right == 'outranks' then redis.call('HDEL', record_key(beat.job), 'verdict', 'finished', 'begun', 'dead', 'deadline') end
   write(beat.job, fields)
-  if right ~= 'mine' or r.starts ~= beat.starts then note(beat.job, 'started', 'on ' .. host(beat.owner)) end
   lease_until(beat.job, beat.type, now + args.lease)
+  if right ~= 'mine' or r.starts ~= beat.starts then note(beat.job, 'started', 'on ' .. host(beat.owner)) end
   return true
 end
 
 for _, beat in ipairs(args.beats) do
-  if not renew(beat) then lost[#lost + 1] = beat.job end
+  if not renew(beat) then lost[#lost + 1] = beat.owner end
 end
 return cjson.encode({lost = lost})
 
@@ -240,7 +257,7 @@ local function rewrite(state, more)
   local fields = reference(args)
   fields.state, fields.owner, fields.attempt, fields.ack = state, args.owner, args.attempt, args.ack
   fields.starts, fields.retries, fields.deaths = args.starts, args.retries, 0
-  redis.call('HDEL', key, 'verdict', 'finished', 'deadline', 'tried')
+  redis.call('HDEL', key, 'verdict', 'finished', 'deadline', 'tried', 'dead')
   for name, value in pairs(more) do fields[name] = value end
   write(args.job, fields)
 end
@@ -271,18 +288,22 @@ function arms.again()
   if mine and r.state == 'finished' then return false end
   if not may_write(r, args) then return false end
   rewrite('queued', {})
-  lease_until(args.job, args.type, now + args.after)
+  lease_until(args.job, args.type, now + args.after, true)
   note(args.job, 'to be run again', string.format('in %.0f s', args.after / 1000))
   return true
 end
 
 function arms.park()
-  local nobodys = r and r.state == 'queued' and r.ack == 'no'
-  if not mine and not nobodys then return false end
-  redis.call('HDEL', key, 'tried', 'deadline')
+  if r and r.state == 'queued' and r.ack == 'no' then
+    write(args.job, {publish_at = 0}) -- nobody's already
+    note(args.job, 'parked', args.why)
+    return true
+  end
+  if not mine then return false end
+  redis.call('HDEL', key, 'tried', 'deadline', 'dead')
   if args.forget then redis.call('HDEL', key, 'verdict', 'finished') end
   write(args.job, {state = 'queued', ack = 'no', deaths = 0, publish_at = 0, lease = 0})
-  redis.call('ZREM', index_key(r.type), args.job)
+  unlook(args.job, r.type)
   keep(args.job, DAY)
   note(args.job, 'parked', args.why)
   return true
@@ -290,20 +311,22 @@ end
 
 function arms.release()
   local held = r and (r.state == 'running' or r.state == 'finished')
-  local theirs = held and args.owner ~= '' and string.sub(r.owner, 1, #args.owner) == args.owner
+  local theirs = held and not r.dead and args.owner ~= '' and string.sub(r.owner, 1, #args.owner) == args.owner
   local operator = held and args.operator and r.lease <= now
   if not theirs and not operator then return false end
   redis.call('HDEL', key, 'dead')
-  lease_until(args.job, r.type, now + args.after)
+  if r.owner == args.owner then write(args.job, {deaths = 0}) end -- it lives, and gives the job back
+  lease_until(args.job, r.type, now + args.after, args.after > 0)
   note(args.job, 'released', args.why)
   return true
 end
 
 function arms.dead()
+  if mine and r.dead then return true end
   local operator = r and args.operator and r.lease <= now
   if not mine and not operator then return false end
   write(args.job, {dead = 1})
-  redis.call('ZREM', index_key(r.type), args.job)
+  unlook(args.job, r.type)
   keep(args.job, 7 * DAY)
   note(args.job, 'dead letter')
   ended('dead')
@@ -314,9 +337,9 @@ function arms.done()
   if r and r.owner == args.owner and r.state == 'reported' then return true end
   if not r or r.state == 'reported' then return args.accepted end
   if not mine and not args.accepted then return false end
-  redis.call('HDEL', key, 'nonce', 'tried', 'verdict', 'begun', 'deadline', 'note', 'poll')
+  redis.call('HDEL', key, 'nonce', 'tried', 'verdict', 'begun', 'deadline', 'note', 'poll', 'dead')
   write(args.job, {state = 'reported', owner = args.owner})
-  redis.call('ZREM', index_key(r.type), args.job)
+  unlook(args.job, r.type)
   keep(args.job, DAY / 24)
   note(args.job, 'reported', args.outcome)
   ended(args.outcome)
@@ -326,7 +349,7 @@ end
 local ok = arms[args.arm]()
 return cjson.encode({ok = ok, facts = ok and r and facts(args.job, r) or nil})
 
---- due: {providers, limit, fresh, lease, sweep} -> {jobs = {facts}}
+--- due: {types = {provider = {type = true}}, limit, fresh, lease, sweep} -> {jobs = {facts}}
 local overdue = {}
 local seen = redis.call('HMGET', 'dispatcher:sweep', 'last', 'blind')
 local last, blind = tonumber(seen[1]), tonumber(seen[2]) or 0
@@ -337,16 +360,21 @@ redis.call('HSET', 'dispatcher:sweep', 'last', string.format('%.0f', now), 'blin
 redis.call('PEXPIRE', 'dispatcher:sweep', math.max(DAY, 6 * args.sweep))
 if now < blind then return cjson.encode({jobs = overdue}) end
 
-for _, name in ipairs(args.providers) do
-  local index = 'dispatcher:index:' .. name
-  for _, job in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, args.limit)) do
+-- A type that the asker does not know is left for a worker that does.
+local function sweep(zset, types, rests)
+  for _, job in ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, args.limit)) do
     local r = read(job)
     if not r or r.state == 'reported' or (r.state == 'queued' and r.ack == 'no') then
-      redis.call('ZREM', index, job)
-    else
-      look(job, r.type, now + args.fresh)
+      redis.call('ZREM', zset, job)
+    elseif types[r.type] then
+      look(job, r.type, now + args.fresh, rests)
       overdue[#overdue + 1] = facts(job, r)
     end
   end
+end
+
+for name, types in pairs(args.types) do
+  sweep('dispatcher:index:' .. name, types, false)
+  sweep('dispatcher:resting:' .. name, types, true)
 end
 return cjson.encode({jobs = overdue})

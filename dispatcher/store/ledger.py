@@ -1,11 +1,11 @@
-"""The ledger port over `ledger.lua`: turns values into one JSON argument a script, and answers back.
+"""The ledger port over `ledger.lua`: values to one JSON argument a script, and answers back.
 
 What the facts mean is not decided here, nor in Lua: engine.lifecycle does that."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any
@@ -35,6 +35,7 @@ from dispatcher.engine.model import (
     action_type,
 )
 from dispatcher.engine.times import Times
+from dispatcher.sdk import ActionType
 
 Facts = dict[str, Any]
 
@@ -72,7 +73,8 @@ class RedisLedger:
     def begin(
         self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None
     ) -> Begun | Dropped:
-        given = _given(nonce=nonce, only=only and {how.value: True for how in only})
+        kinds = None if only is None else {how.value: True for how in only}
+        given = _given(nonce=nonce, only=kinds)
         answer = self._run(
             "begin",
             **_reference(ref),
@@ -81,7 +83,13 @@ class RedisLedger:
             fresh=self._fresh,
             **given,
         )
-        return Dropped(answer["drop"]) if "drop" in answer else _begun(ref, answer)
+        if "drop" in answer:
+            return Dropped(answer["drop"])
+        try:
+            return _begun(ref, answer)
+        except (KeyError, TypeError, ValueError):
+            # Its lease ends, and a worker of that release begins it.
+            return Dropped("written by another release, which this one cannot read")
 
     def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]:
         rows = [_beat(beat) for beat in beats]
@@ -97,10 +105,13 @@ class RedisLedger:
         facts = self._run("finish", job=job_id, owner=owner, lease=self._lease, **given)
         return _overdue(facts["facts"]) if facts["ok"] else None
 
-    def due(self, providers: Sequence[str], limit: int) -> Sequence[Overdue]:
+    def due(self, types: Sequence[ActionType], limit: int) -> Sequence[Overdue]:
+        known: dict[str, dict[str, bool]] = {}
+        for one in types:
+            known.setdefault(one.provider, {})[one.task_name] = True
         answer = self._run(
             "due",
-            providers=list(providers),
+            types=known,
             limit=limit,
             fresh=self._fresh,
             lease=self._lease,
@@ -137,8 +148,8 @@ def _given(**values: Any) -> Facts:
 
 
 def _reference(ref: JobRef) -> Facts:
-    fields = {"job": ref.job_id, "type": ref.type.task_name, "region": ref.region}
-    return fields | _given(client=ref.client_id)
+    known = {"job": ref.job_id, "type": ref.type.task_name, "region": ref.region}
+    return known | _given(client=ref.client_id)
 
 
 def _claim(claim: Claim) -> Facts:
@@ -152,8 +163,10 @@ def _claim(claim: Claim) -> Facts:
 
 
 def _beat(beat: Beat) -> Facts:
-    more = _given(percent=beat.percent, note=beat.note or None)
-    return _claim(beat.claim) | {"left": milliseconds(beat.left)} | more
+    # Lua's JSON reader takes no lone surrogate (os.fsdecode makes them): it would refuse all beats.
+    note = beat.note.encode("utf-8", "replace").decode()
+    left = None if beat.left is None else milliseconds(beat.left)
+    return _claim(beat.claim) | _given(left=left, percent=beat.percent, note=note or None)
 
 
 def _arm(arm: Arm) -> Facts:
@@ -174,8 +187,10 @@ def _arm(arm: Arm) -> Facts:
 
 
 def _verdict(text: str) -> Verdict:
-    fields = json.loads(text)
-    return Verdict(**fields | {"kind": Kind(fields["kind"])})
+    """Fields that a newer release added are passed over."""
+    stored = json.loads(text)
+    known = {field.name: stored[field.name] for field in fields(Verdict) if field.name in stored}
+    return Verdict(**known | {"kind": Kind(stored["kind"])})
 
 
 def _begun(ref: JobRef, facts: Facts) -> Begun:

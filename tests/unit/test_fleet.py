@@ -1,0 +1,180 @@
+"""Who is there to work, and whose turn it is to poll, on a real Redis."""
+
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dispatcher.engine.model import Crew, LedgerDown
+from dispatcher.engine.times import Times
+from dispatcher.redis_server import free_port
+from dispatcher.sdk import ActionType, Owner
+from dispatcher.store.fleet import RedisFleet
+
+DEPLOY = ActionType("Deploy", Owner.THIRD_PARTY, "Acme", "1")
+BUILD = ActionType("Build", Owner.CUSTOM, "Mine", "1")
+EU, US = "eu-west-1", "us-east-1"
+NO_TIME = timedelta()
+A_WHILE = timedelta(seconds=2)
+
+
+@pytest.fixture
+def fleet(redis: Redis) -> RedisFleet:
+    return RedisFleet(redis, Times())
+
+
+def all_end(redis: Redis) -> bool:
+    return all(redis.pttl(key) > 0 for key in redis.keys("dispatcher:*"))
+
+
+def test_a_crew_is_the_slots_of_all_that_announced_themselves(fleet: RedisFleet) -> None:
+    fleet.announce("node-1", {"Acme": 4, "Mine": 2})
+    fleet.announce("node-2", {"Acme": 3})
+
+    assert fleet.crew("Acme") == Crew(slots=7, busy=0)
+    assert fleet.crew("Mine") == Crew(slots=2, busy=0)
+    assert fleet.crew("Nobodys") == Crew(slots=0, busy=0)
+
+
+def test_a_newer_announcement_takes_the_place_of_the_older(fleet: RedisFleet) -> None:
+    fleet.announce("node-1", {"Acme": 4})
+    fleet.announce("node-1", {"Acme": 1})
+
+    assert fleet.crew("Acme").slots == 1
+
+
+def test_a_crew_does_not_count_who_was_silent_for_too_long(fleet: RedisFleet, redis: Redis) -> None:
+    fleet.announce("node-1", {"Acme": 4})
+    fleet.announce("node-2", {"Acme": 3})
+    slots, expiry = str(redis.hget("dispatcher:slots:Acme", "node-1")).split()
+    redis.hset("dispatcher:slots:Acme", "node-1", f"{slots} {int(expiry) - 15_000}")
+
+    assert fleet.crew("Acme").slots == 3
+
+
+def test_a_crew_does_not_count_who_withdrew(fleet: RedisFleet) -> None:
+    fleet.announce("node-1", {"Acme": 4, "Mine": 2})
+    fleet.announce("node-2", {"Acme": 3})
+
+    fleet.withdraw("node-1", ["Acme", "Mine", "Nobodys"])
+
+    assert fleet.crew("Acme").slots == 3
+    assert fleet.crew("Mine").slots == 0
+
+
+def test_a_paused_provider_has_no_slots_and_still_its_jobs(fleet: RedisFleet, redis: Redis) -> None:
+    fleet.announce("node-1", {"Acme": 4, "Mine": 2})
+    redis.sadd("dispatcher:paused", "Acme")
+    redis.zadd("dispatcher:index:Acme", {"job-1": 0, "job-2": 0})
+
+    assert fleet.crew("Acme") == Crew(slots=0, busy=2)
+    assert fleet.crew("Mine") == Crew(slots=2, busy=0)
+
+
+def test_a_turn_is_taken_once(fleet: RedisFleet) -> None:
+    assert fleet.take_turn(DEPLOY, EU, "poller-1") == NO_TIME
+
+    assert fleet.take_turn(DEPLOY, EU, "poller-2") is None
+
+
+def test_turns_of_other_types_and_regions_are_others(fleet: RedisFleet) -> None:
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+
+    assert fleet.take_turn(DEPLOY, US, "poller-2") == NO_TIME
+    assert fleet.take_turn(BUILD, EU, "poller-2") == NO_TIME
+
+
+def test_a_turn_that_ended_lets_the_next_begin_with_the_last_ones_rest(
+    fleet: RedisFleet,
+) -> None:
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+
+    fleet.end_turn(DEPLOY, EU, "poller-1", rest=A_WHILE, pause=NO_TIME)
+
+    assert fleet.take_turn(DEPLOY, EU, "poller-2") == A_WHILE
+
+
+def test_a_turn_that_went_to_another_is_not_ended(fleet: RedisFleet, redis: Redis) -> None:
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+    redis.flushall()
+    fleet.take_turn(DEPLOY, EU, "poller-2")
+
+    fleet.end_turn(DEPLOY, EU, "poller-1", rest=A_WHILE, pause=NO_TIME)
+
+    assert fleet.take_turn(DEPLOY, EU, "poller-3") is None
+
+
+def test_none_may_poll_while_the_type_rests(fleet: RedisFleet, redis: Redis) -> None:
+    turns = [(DEPLOY, EU), (DEPLOY, US), (BUILD, EU)]
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+
+    fleet.end_turn(DEPLOY, EU, "poller-1", rest=A_WHILE, pause=A_WHILE)
+
+    assert fleet.rested(turns) == [(DEPLOY, US), (BUILD, EU)]
+    assert fleet.rested([]) == []
+    (resting,) = redis.keys("dispatcher:rest:*")
+    assert 1_000 < redis.pttl(resting) <= 2_000
+
+
+def test_a_type_is_asked_to_poll_once_until_its_turn_begins(fleet: RedisFleet) -> None:
+    turns = [(DEPLOY, EU), (BUILD, EU)]
+    assert fleet.rested(turns) == turns
+    assert fleet.rested(turns) == []
+
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+
+    assert fleet.rested(turns) == [(DEPLOY, EU)]
+
+
+def test_a_type_whose_poll_message_was_lost_is_asked_again(fleet: RedisFleet, redis: Redis) -> None:
+    fleet.rested([(DEPLOY, EU)])
+
+    (asked,) = redis.keys("dispatcher:asked:*")
+    assert 2_000 < redis.pttl(asked) <= 3_000
+
+
+def test_a_busy_type_rests_not_at_all(fleet: RedisFleet) -> None:
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+
+    fleet.end_turn(DEPLOY, EU, "poller-1", rest=NO_TIME, pause=NO_TIME)
+
+    assert fleet.rested([(DEPLOY, EU)]) == [(DEPLOY, EU)]
+
+
+def test_nothing_that_the_fleet_keeps_stays_for_ever(fleet: RedisFleet, redis: Redis) -> None:
+    fleet.announce("node-1", {"Acme": 4})
+    fleet.rested([(DEPLOY, EU), (BUILD, EU)])
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+    assert all_end(redis)
+
+    fleet.end_turn(DEPLOY, EU, "poller-1", rest=A_WHILE, pause=A_WHILE)
+
+    assert all_end(redis)
+
+
+def test_a_poller_that_died_holds_nobody_up_for_longer_than_a_poll(
+    fleet: RedisFleet, redis: Redis
+) -> None:
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+
+    (turn,) = redis.keys("dispatcher:turn:*")
+    assert 30_000 < redis.pttl(turn) <= 33_000
+
+
+def test_a_redis_that_is_away_is_said_to_be_down() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as away:
+        fleet = RedisFleet(away, Times())
+
+        for ask in (
+            lambda: fleet.crew("Acme"),
+            lambda: fleet.announce("node-1", {"Acme": 1}),
+            lambda: fleet.withdraw("node-1", ["Acme"]),
+            lambda: fleet.rested([(DEPLOY, EU)]),
+            lambda: fleet.take_turn(DEPLOY, EU, "poller-1"),
+            lambda: fleet.end_turn(DEPLOY, EU, "poller-1", A_WHILE, A_WHILE),
+        ):
+            with pytest.raises(LedgerDown, match=r"^ConnectionError$"):
+                ask()
