@@ -36,7 +36,7 @@ def faults(redis: Redis) -> list[str]:
             f"DISPATCHER_REDIS_URL: no Redis answers there ({type(error).__name__}); "
             "start one, or correct the address."
         ]
-    return [*_too_old(server), *_evicts(memory)]
+    return [*_too_old(server), *_is_cluster(server), *_evicts(memory)]
 
 
 def _too_old(server: dict[str, Any]) -> list[str]:
@@ -46,6 +46,14 @@ def _too_old(server: dict[str, Any]) -> list[str]:
     if tuple(int(part) for part in version.split(".")[:2]) >= OLDEST:
         return []
     return [f"DISPATCHER_REDIS_URL: this is Redis {version}; use Redis 7 or newer, or Valkey."]
+
+
+def _is_cluster(server: dict[str, Any]) -> list[str]:
+    if server.get("redis_mode") != "cluster":
+        return []
+    return [
+        "DISPATCHER_REDIS_URL: this is a Redis Cluster; use one Redis, with replicas if need be."
+    ]
 
 
 def _evicts(memory: dict[str, Any]) -> list[str]:

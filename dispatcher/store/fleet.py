@@ -7,7 +7,7 @@ dispatcher:rest:<type>@<region>   string: none may poll while it lives
 dispatcher:pace:<type>@<region>   string: how long the type rested last, in ms
 dispatcher:paused                 set of providers; the one key here that has no TTL"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -29,8 +29,9 @@ PACE_KEPT = timedelta(minutes=10)
 class RedisFleet:
     def __init__(self, redis: Redis, times: Times) -> None:
         self._redis = redis
-        # Longer than a poll with its SDK retry; a poller that died holds nobody up for more.
-        self._turn_kept = times.poll_interval * 3 + timedelta(seconds=30)
+        # A poller that died, or lost Redis, holds nobody up for more. Were a poll to take longer,
+        # the worst would be two at once.
+        self._turn_kept = times.poll_interval * 3 + timedelta(seconds=3)
         self._asked_kept = max(_ms(times.poll_interval * 3), 1)
 
     def crew(self, provider: str) -> Crew:
@@ -49,15 +50,29 @@ class RedisFleet:
         """All slots of a worker, not the free ones, for each provider that it serves."""
 
         def tell() -> None:
-            seconds, micros = self._redis.time()
-            expiry = seconds * 1000 + micros // 1000 + _ms(GONE)
+            expiry = self._now() + _ms(GONE)
             pipe = self._redis.pipeline(transaction=False)
             for provider, count in slots.items():
                 pipe.hset(f"dispatcher:slots:{provider}", node, f"{count} {expiry}")
                 pipe.pexpire(f"dispatcher:slots:{provider}", _ms(GONE))
             pipe.execute()
+            self._forget_gone(slots)
 
         _answered(tell)
+
+    def _forget_gone(self, providers: Iterable[str]) -> None:
+        """Nodes of earlier deploys: their field would live as long as anybody announces."""
+        now = self._now()
+        for provider in providers:
+            key = f"dispatcher:slots:{provider}"
+            nodes = self._redis.hgetall(key)
+            gone = [node for node, value in nodes.items() if int(value.split()[1]) <= now]
+            if gone:
+                self._redis.hdel(key, *gone)
+
+    def _now(self) -> int:
+        seconds, micros = self._redis.time()
+        return seconds * 1000 + micros // 1000
 
     def withdraw(self, node: str, providers: Sequence[str]) -> None:
         def tell() -> None:
@@ -82,7 +97,9 @@ class RedisFleet:
     def take_turn(self, action_type: ActionType, region: str, holder: str) -> timedelta | None:
         def ask() -> timedelta | None:
             key = _key("turn", action_type, region)
-            if not self._redis.set(key, holder, nx=True, px=_ms(self._turn_kept)):
+            # The holder may be this call's own, when redis-py repeats one whose answer was lost.
+            before = self._redis.set(key, holder, nx=True, get=True, px=_ms(self._turn_kept))
+            if before not in {None, holder}:
                 return None
             self._redis.delete(_key("asked", action_type, region))
             rest = self._redis.get(_key("pace", action_type, region))
