@@ -17,6 +17,19 @@ TICK = "dispatcher.tick"
 QUEUE = "dispatcher"  # of polls, ticks and recovery
 
 
+def transport_options(url: str, within: float) -> dict[str, Any]:
+    """kombu hands options on to the broker's client: others than Redis's know none of these."""
+    if not url.startswith(("redis", "sentinel")):
+        return {}
+    return {
+        "visibility_timeout": 300,  # of messages not yet started: acknowledgement is early
+        "socket_timeout": within,
+        "socket_connect_timeout": within,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+
+
 def message(ref: JobRef) -> dict[str, Any]:
     """All that a job's message says; the type is the task's name."""
     return {"job": ref.job_id, "client": ref.client_id, "region": ref.region}

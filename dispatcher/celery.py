@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+import click
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging
 from kombu import Queue
 from kombu.transport.redis import Channel
 
 from dispatcher import registry, tasks, worker
-from dispatcher.broker import QUEUE, TICK, CeleryBroker
+from dispatcher.broker import QUEUE, TICK, CeleryBroker, transport_options
 from dispatcher.checks import Report, ready, regions
 from dispatcher.settings import Settings, SettingsError, settings
 from dispatcher.telemetry import set_up_logging
@@ -25,13 +26,7 @@ def _configuration(given: Settings) -> dict[str, Any]:
     return {
         "broker_url": given.broker,
         "broker_connection_retry_on_startup": True,
-        "broker_transport_options": {
-            "visibility_timeout": 300,  # of messages not yet started: acknowledgement is early
-            "socket_timeout": 5,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-        },
+        "broker_transport_options": transport_options(given.broker, within=5),
         "task_default_queue": QUEUE,
         "task_create_missing_queues": False,
         "task_ignore_result": True,
@@ -59,6 +54,16 @@ def _stop(faults: Iterable[str], exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
+def _configure() -> dict[str, Any]:
+    """When the app is first used. A script gets the error, a command of Celery's its sentences."""
+    try:
+        return _configuration(settings())
+    except SettingsError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        _stop(str(error).splitlines(), 2)
+
+
 def _load(app: Celery) -> Report:
     """The faults that keep a worker from starting, and no other process."""
     app.conf.task_queues = [Queue(QUEUE)]
@@ -74,22 +79,20 @@ def _load(app: Celery) -> Report:
     return where
 
 
-def _create() -> Celery:
-    try:
-        given = settings()
-    except SettingsError as error:
-        _stop(str(error).splitlines(), 2)
-    # A message is only a hint, so what a lost connection had not acknowledged need not go back. In
-    # kombu 5.7 the attempt at that, on a connection that is gone, can end the worker.
-    Channel.do_restore = False
-    app = Celery("dispatcher", set_as_current=True)
-    app.conf.update(_configuration(given))
-    app.steps["consumer"].add(worker.Attendant)
-    return app
+# A message is only a hint, so what a lost connection had not acknowledged need not go back. In
+# kombu 5.7 the attempt at that, on a connection that is gone, can end the worker.
+Channel.do_restore = False
+
+app = Celery("dispatcher", set_as_current=True)
+app.add_defaults(_configure)
+app.steps["consumer"].add(worker.Attendant)
+_loaded = Report()
 
 
-app = _create()
-_loaded = _load(app)
+@app.on_after_configure.connect
+def _load_providers(**_: object) -> None:
+    global _loaded  # noqa: PLW0603 - one process, one app
+    _loaded = _load(app)
 
 
 @celeryd_init.connect

@@ -10,6 +10,7 @@ from kombu import Connection
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from dispatcher.broker import transport_options
 from dispatcher.engine.model import Action, TokensDown
 from dispatcher.registry import ProviderError, load
 from dispatcher.settings import PREFIX, Settings, SettingsError, survey
@@ -81,10 +82,9 @@ def broker(given: Settings) -> Report:
     if given.broker_url is None:
         return Report()  # Redis, which was asked
     try:
-        options = {"socket_connect_timeout": BROKER_WITHIN, "socket_timeout": BROKER_WITHIN}
-        redis_like = options if "redis" in given.broker.partition("://")[0] else {}
+        options = transport_options(given.broker, within=BROKER_WITHIN)
         with Connection(
-            given.broker, connect_timeout=BROKER_WITHIN, transport_options=redis_like
+            given.broker, connect_timeout=BROKER_WITHIN, transport_options=options
         ) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0)
             name = connection.transport.driver_name

@@ -147,10 +147,8 @@ def demo(*, jobs: int, leave: bool, as_json: bool) -> None:
 
     On a terminal everything stays up after the summary, until Ctrl-C.
     """
-    try:
-        from dispatcher.demo import run
-    except ModuleNotFoundError as error:
-        _missing(error, "demo")
+    from dispatcher.demo import run
+
     sys.exit(run(jobs=jobs, stay=not leave and sys.stdout.isatty(), as_json=as_json))
 
 

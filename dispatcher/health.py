@@ -9,6 +9,8 @@ from celery import Celery
 from celery.utils import nodenames
 from kombu.exceptions import KombuError
 
+from dispatcher.broker import transport_options
+
 ANSWER_WITHIN = 2.0  # seconds
 NO_BROKER = (KombuError, OSError, TypeError, ValueError, KeyError)  # the last three: a wrong URL
 
@@ -54,8 +56,7 @@ def _name(node: str | None, default: str) -> str:
 def _inspect(broker: str, node: str) -> Any:
     app = Celery("health", broker=broker, set_as_current=False)
     app.conf.broker_transport_options = {
-        "socket_timeout": ANSWER_WITHIN,
-        "socket_connect_timeout": ANSWER_WITHIN,
+        **transport_options(broker, within=ANSWER_WITHIN),
         "max_retries": 1,  # without it kombu tries for ever
         "interval_start": 0.1,
     }

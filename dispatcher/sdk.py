@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -180,17 +180,27 @@ class ActionSpec:
 def _check_config(config: object) -> None:
     if config is None:
         return
-    usable = isinstance(config, type) and (is_dataclass(config) or issubclass(config, BaseModel))
+    usable = isinstance(config, type) and (_is_frozen(config) or issubclass(config, BaseModel))
     if not usable:
         raise TypeError(f"config is {config!r}; give a frozen dataclass or a pydantic model class.")
 
 
-def _check_retry_on(errors: object) -> None:
+def _is_frozen(config: Any) -> bool:
+    parameters = getattr(config, "__dataclass_params__", None)
+    return parameters is not None and bool(parameters.frozen)
+
+
+def _check_retry_on(errors: Any) -> None:
     known = isinstance(errors, tuple) and all(
         isinstance(error, type) and issubclass(error, Exception) for error in errors
     )
     if not known:
         raise TypeError(f"retry_on is {errors!r}; give a tuple of Exception classes.")
+    told = [error.__name__ for error in errors if issubclass(error, Failure | Retry)]
+    if told:
+        raise ValueError(
+            f"retry_on names {', '.join(told)}, which end a run by themselves; raise Retry instead."
+        )
 
 
 @dataclass(frozen=True, slots=True)

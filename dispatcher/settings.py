@@ -17,7 +17,7 @@ from dispatcher.aws.tokens import tokens
 from dispatcher.engine.times import Times
 
 PREFIX: Final = "DISPATCHER_"
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0.05, le=86400, allow_inf_nan=False)]
 REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 REDIS_FORM: Final = (
     "write it as redis://HOST:PORT/DB, or rediss:// for TLS; a password in it stands "
@@ -189,7 +189,7 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
     text = detail["msg"].removeprefix("Value error, ").removeprefix(f"{name.upper()} ").rstrip(".")
     if name in Times.__dataclass_fields__:
         default = Settings.model_fields[name].default
-        text = f"give seconds above 0 and at most 86400, decimals allowed, such as {default}"
+        text = f"give seconds, from 0.05 to 86400, decimals allowed, such as {default}"
     return variable, f"{variable}: {text}."
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 from collections.abc import Iterable
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 from celery import Celery, Task
 
 from dispatcher.broker import POLL, SETTLE, TICK
-from dispatcher.engine.model import Action, JobRef
+from dispatcher.engine.model import JOB_ID, Action, JobRef
 from dispatcher.engine.times import PUT_INLINE
 from dispatcher.settings import settings
 from dispatcher.wiring import process, regions, wiring
@@ -20,8 +19,6 @@ from dispatcher.wiring import process, regions, wiring
 CeleryTask = Task[Any, Any]
 
 log = logging.getLogger("dispatcher")
-
-JOB_ID = re.compile(r"[0-9A-Za-z._-]{1,512}")  # it goes into keys; CodePipeline's are UUIDs
 
 
 def actor(task: CeleryTask) -> str:
@@ -60,10 +57,12 @@ def _settle(task: CeleryTask, /, **kwargs: object) -> None:
 
 
 def _poll(**kwargs: object) -> None:
-    wired = wiring()
-    for action_type, region in wired.turns():
-        if kwargs == {"type": action_type.task_name, "region": region}:
-            wired.poller.turn(action_type, region)
+    turns = {(one.task_name, region): (one, region) for one, region in wiring().turns()}
+    asked = turns.get((str(kwargs.get("type")), str(kwargs.get("region"))))
+    if asked is None:
+        _foreign()
+    else:
+        wiring().poller.turn(*asked)
 
 
 def _tick() -> None:
@@ -82,9 +81,13 @@ def _ref(kwargs: dict[str, object], task_name: str) -> JobRef | None:
         or not isinstance(client, str | None)
         or region not in regions()
     ):
-        log.warning("foreign message dropped", extra={"action": "foreign_message"})
+        _foreign()
         return None
     return JobRef(job, client, known, str(region))
+
+
+def _foreign() -> None:
+    log.warning("foreign message dropped", extra={"action": "foreign_message"})
 
 
 def _outlive_the_group() -> None:

@@ -39,26 +39,42 @@ class Attendant(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         self._timers: list[Any] = []
+        # Workers of one machine may share their Celery name.
+        self._node = f"{consumer.hostname}/{os.getpid()}"
+        self._served: dict[str, int] = {}
 
     def start(self, consumer: Any) -> None:
         sweep = wiring().times.sweep_interval.total_seconds()
-        self._every(consumer, ANNOUNCE.total_seconds(), lambda: _announce(consumer))
+        self._every(consumer, ANNOUNCE.total_seconds(), lambda: self._announce(consumer))
         self._every(consumer, sweep, wiring().sweeper.sweep)
         if hasattr(consumer.pool, "maintain_pool"):
             self._every(consumer, CHILD_CHECK, consumer.pool.maintain_pool)
-        _announce(consumer)
+        self._announce(consumer)
 
     def stop(self, consumer: Any) -> None:
         """Called twice at shutdown, and once when the broker is lost."""
+        del consumer
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        _withdraw(consumer)
+        _swallow(lambda: wiring().fleet.withdraw(self._node, list(self._served)))
 
     shutdown = stop
 
     def _every(self, consumer: Any, seconds: float, step: Callable[[], object]) -> None:
         self._timers.append(consumer.timer.call_repeatedly(seconds, step))
+
+    def _announce(self, consumer: Any) -> None:
+        if stopping():
+            return
+        pool, hung = consumer.pool.num_processes, wiring().leases.hung()
+        if 2 * hung >= pool:
+            # Only a new process has its threads back; the supervisor starts one.
+            wiring().observer.saw(Event.HUNG, slots=hung)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        self._served = slots(pool - hung, {queue.name for queue in consumer.task_consumer.queues})
+        _swallow(lambda: wiring().fleet.announce(self._node, self._served))
 
 
 def slots(concurrency: int, queues: set[str]) -> dict[str, int]:
@@ -68,32 +84,10 @@ def slots(concurrency: int, queues: set[str]) -> dict[str, int]:
     return {provider: max(concurrency - shared, 1) for provider in providers}
 
 
-def _served(consumer: Any, hung: int) -> dict[str, int]:
-    queues = (
-        {queue.name for queue in consumer.task_consumer.queues} if consumer.task_consumer else set()
-    )
-    return slots(consumer.pool.num_processes - hung, queues)
-
-
-def _announce(consumer: Any) -> None:
-    if stopping():
-        return
-    hung = wiring().leases.hung()
-    if 2 * hung >= consumer.pool.num_processes:
-        # Only a new process has its threads back; the supervisor starts one.
-        wiring().observer.saw(Event.HUNG, slots=hung)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
+def _swallow(tell: Callable[[], None]) -> None:
+    """The next round tells it again."""
     try:
-        wiring().fleet.announce(consumer.hostname, _served(consumer, hung))
-    except LedgerDown as error:
-        wiring().observer.saw(Event.LEDGER_DOWN, error=error)
-
-
-def _withdraw(consumer: Any) -> None:
-    providers = sorted({action_type.provider for action_type in process().actions})
-    try:
-        wiring().fleet.withdraw(consumer.hostname, providers)
+        tell()
     except LedgerDown as error:
         wiring().observer.saw(Event.LEDGER_DOWN, error=error)
 
@@ -115,7 +109,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 
 @worker_init.connect
-def _begin(sender: Any = None, **_: object) -> None:
+def _set_up(sender: Any = None, **_: object) -> None:
     """Before the pool forks. Gossip and mingle cost chatter, and serve nothing here."""
     configure(
         replace(process(), parent=os.getpid(), concurrency=sender.concurrency, node=sender.hostname)
@@ -160,7 +154,7 @@ def _end_in_time() -> None:
             after = timedelta()  # what runs in threads ends only with this process
         for request in list(state.active_requests):
             if not hand_on(request.kwargs.get("job"), request.id, after):
-                break  # the ledger is away, and this process must be gone in time
+                break  # the rest is left to a sweep: this process must be gone in time
     finally:
         os._exit(os.EX_OK)
 
@@ -168,7 +162,7 @@ def _end_in_time() -> None:
 def hand_on(job: object, task_id: str, after: timedelta) -> bool:
     """Ends the lease of a delivery of this worker that is over, and publishes what is to follow.
 
-    False: the ledger did not answer. What is not over yet is left to a sweep.
+    False: the ledger or the broker did not answer. What is not over yet is left to a sweep.
     """
     if not isinstance(job, str):
         return True
@@ -179,6 +173,6 @@ def hand_on(job: object, task_id: str, after: timedelta) -> bool:
     except LedgerDown as error:
         wired.observer.saw(Event.LEDGER_DOWN, error=error)
         return False
-    if overdue is not None and not after:
-        wired.sweeper.hand_on(overdue, "its process is gone")
-    return True
+    if overdue is None or after:
+        return True
+    return wired.sweeper.hand_on(overdue, "its process is gone")

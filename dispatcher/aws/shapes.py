@@ -3,12 +3,12 @@
 Knows no client and no call."""
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from dispatcher.engine.model import (
+    JOB_ID,
     JobDetails,
     JobRef,
     Kind,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ID: Final = re.compile(r"[0-9A-Za-z._-]{1,512}")  # goes into keys, messages and log lines
 _SUMMARY: Final = 2_048
 _MESSAGE: Final = 5_000
 _NO_MESSAGE: Final = "The action failed and gave no message."
@@ -77,7 +76,7 @@ def custom_offer(job: Mapping[str, object]) -> Offer | None:
 
 
 def _is_id(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
+    return isinstance(value, str) and JOB_ID.fullmatch(value) is not None
 
 
 def _mapping(operation: str, holder: Mapping[str, object], name: str) -> Mapping[str, object]:

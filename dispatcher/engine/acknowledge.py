@@ -28,7 +28,7 @@ from dispatcher.engine.times import Times
 Fresh = Callable[[], bool]
 
 # Not applied, and nothing about the job: an earlier try may have made it ours.
-SAYS_NOTHING = (Denied, InvalidClientToken, Malformed, Throttled, TokensDown, UnknownClient)
+SAYS_NOTHING = (Denied, InvalidClientToken, Throttled, TokensDown, UnknownClient)
 
 
 class Acknowledger:
@@ -80,7 +80,7 @@ class Acknowledger:
         another = Send(known.nonce)
         try:
             return known, lifecycle.accepted(known, self._jobs.acknowledge(ref, known.nonce))
-        except Unanswered:
+        except (Malformed, Unanswered):  # an answer that cannot be read may have been a yes
             return replace(known, unanswered=known.unanswered | {known.nonce}), another
         except SAYS_NOTHING as error:
             self._observer.saw(Event.ACK_FAILED, ref, error=error)

@@ -131,12 +131,10 @@ class Claims:
         step = self._acknowledger.acknowledge(begun)
         match step:
             case Acknowledged():
-                self._observer.saw(
-                    Event.ACKNOWLEDGED, claim.ref, attempt=claim.attempt, ack=step.ack
-                )
+                self._observer.saw(Event.ACKNOWLEDGED, claim.ref, begin=claim.attempt, ack=step.ack)
                 return step
             case Park():
-                self._observer.saw(Event.NOT_OURS, claim.ref, why=step.why)
+                self._observer.saw(Event.PARKED, claim.ref, why=step.why)
                 self._finish(claim, step)
             case Leave():
                 self._observer.saw(Event.ACK_UNKNOWN, claim.ref)

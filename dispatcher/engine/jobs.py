@@ -36,7 +36,7 @@ class Jobs:
             return call(self._token(ref, fresh=True))
 
     def _token(self, ref: JobRef, *, fresh: bool) -> Secret | None:
-        if ref.client_id is None:
+        if ref.client_id is None:  # a custom action's
             return None
         token = self._tokens.get(ref.client_id, fresh=fresh)
         if token is None:

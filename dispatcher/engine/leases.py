@@ -26,7 +26,6 @@ class Held:
         self.spec = spec
         self.lost = False  # the handler should stop
         self.refused = False  # the ledger says that the job is another's
-        self.hung = False  # its time-out was stored, and its handler has not returned
         self.beaten = clock.monotonic()
         self.deadline: float | None = None  # while the handler runs
         self._clock = clock
@@ -56,7 +55,7 @@ class Held:
 
 
 class Leases:
-    """`fence` ends the process where that is the only way to stop a handler that lost its lease."""
+    """`fence` ends the process where that is the way to stop a handler that may not go on."""
 
     def __init__(
         self,
@@ -118,7 +117,7 @@ class Leases:
 
     def hung(self) -> int:
         """Slots that handlers past their time limit hold until they return."""
-        return sum(held.hung for held in self.holding())
+        return sum(held.overdue() for held in self.holding())
 
     def end(self) -> None:
         """No heartbeat any more: this process is about to be gone."""
@@ -162,19 +161,21 @@ class Leases:
 
     def _lose(self, held: Held) -> None:
         held.lost = True
-        self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
+        self._observer.saw(Event.LOST, held.claim.ref, begin=held.claim.attempt)
 
     def _time_out(self, held: Held) -> None:
         """Nothing can end a thread: its verdict is stored here, its late return will be refused."""
         try:
-            if not self._ledger.finish(held.claim, Store(lifecycle.timed_out(held.spec))):
-                return  # it returned just now, or is another's
-            self._ledger.finish(held.claim, Release(timedelta(), "time limit"))
+            if self._ledger.finish(held.claim, Store(lifecycle.timed_out(held.spec))):
+                self._ledger.finish(held.claim, Release(timedelta(), "time limit"))
+            elif not held.overdue():
+                return  # it returned just now
         except LedgerDown as error:
             self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
             return
-        held.lost = held.refused = held.hung = True
-        self._observer.saw(Event.TIMED_OUT, held.claim.ref, attempt=held.claim.attempt)
+        held.lost = held.refused = True
+        self._observer.saw(Event.TIMED_OUT, held.claim.ref, begin=held.claim.attempt)
+        self._fence()
 
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -189,5 +190,5 @@ class Leases:
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001 - it is the only keeper of all leases
-                self._observer.saw(Event.BUG, reference="leases", error=error)
+                self._observer.saw(Event.KEEPER_FAILED, error=error)
             self._clock.sleep(pause)

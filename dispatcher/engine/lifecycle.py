@@ -1,4 +1,4 @@
-"""The decisions in a job's life: pure functions, the only place that interprets AWS and policies.
+"""The decisions in a job's life: pure functions that say what AWS's answers and policies mean.
 
 A nonce proves whose acknowledgement it was. AWS accepts one acknowledgement of one dispatch, and
 makes a new nonce for the next: so a refused nonce that is still the current one was acknowledged,
@@ -311,6 +311,16 @@ def put_in_wrong_state(verdict: Verdict, ack: Ack) -> Done | Park:
     if ack is Ack.SURE:
         return Done(accepted=False, outcome="closed")
     return Park("AWS has the job in another state", forget=verdict.ours)
+
+
+def may_put_unstored(spec: ActionSpec) -> bool:
+    """Without the ledger's leave: nobody else may start a `fail` job, and AWS takes one result."""
+    return spec.on_crash is OnCrash.FAIL
+
+
+def put_refused() -> Dead:
+    """AWS would refuse the same result again; what it is stays for an operator."""
+    return Dead()
 
 
 def put_later(since: timedelta) -> Arm:

@@ -15,6 +15,7 @@ PortError
 └── BrokerDown                whether a message was published is unknown
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +23,8 @@ from enum import StrEnum
 from typing import Any
 
 from dispatcher.sdk import ActionSpec, ActionType, Job, Outcome, Owner, Pipeline
+
+JOB_ID = re.compile(r"[0-9A-Za-z._-]{1,512}")  # it goes into keys; CodePipeline's are UUIDs
 
 
 class PortError(Exception):

@@ -115,7 +115,7 @@ class Event(Enum):
     UNKNOWN_CLIENT = ("error", "no token for this client")
     TOKENS_DOWN = ("error", "the store of client tokens does not answer")
     ACKNOWLEDGED = ("info", "acknowledged")
-    NOT_OURS = ("info", "acknowledgement refused, parked")
+    PARKED = ("info", "parked: only a fresh offer brings it back")
     ACK_FAILED = ("warning", "acknowledgement failed")
     ACK_REFUSED = ("warning", "acknowledgement refused, for another cause than its nonce")
     ACK_UNKNOWN = ("warning", "acknowledgement unanswered, left for recovery")
@@ -136,6 +136,7 @@ class Event(Enum):
     PUT_LATER = ("warning", "to be put later")
     BROKER_DOWN = ("error", "the broker does not answer")
     NO_ACTION = ("error", "no provider is loaded for this action type")
+    KEEPER_FAILED = ("error", "the keeper of the leases failed, and goes on")
     SWEPT = ("info", "published again")
 
 

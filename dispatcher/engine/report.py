@@ -15,6 +15,7 @@ from dispatcher.engine.model import (
     InvalidClientToken,
     InvalidJobState,
     LedgerDown,
+    Park,
     PortError,
     Refused,
     Release,
@@ -25,7 +26,6 @@ from dispatcher.engine.model import (
 )
 from dispatcher.engine.ports import Clock, Event, Ledger, Observer
 from dispatcher.engine.times import PUT_INLINE, WITHOUT_LEDGER
-from dispatcher.sdk import OnCrash
 
 
 class Reporter:
@@ -41,12 +41,11 @@ class Reporter:
             held.claim = replace(held.claim, retries=held.claim.retries + 1)
         stored = self._store(held, arm)
         if stored is False:
-            self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
+            self._observer.saw(Event.LOST, held.claim.ref, begin=held.claim.attempt)
         elif isinstance(arm, Again):
             if stored:
                 self._observer.saw(Event.RETRY, held.claim.ref, after=arm.after.total_seconds())
-        elif stored or held.spec.on_crash is OnCrash.FAIL:
-            # Unstored: nobody else may start a `fail` job, and AWS takes one result.
+        elif stored or lifecycle.may_put_unstored(held.spec):
             event = Event.FINISHED if stored else Event.PUT_ANYHOW
             self._observer.saw(event, held.claim.ref, outcome=arm.verdict.kind)
             self.put(held, arm.verdict, timedelta(), stored=bool(stored))
@@ -63,7 +62,7 @@ class Reporter:
 
     def _tries(self, held: Held, verdict: Verdict) -> Arm | None:
         for _ in self._pauses(PUT_INLINE):
-            if held.lost and held.spec.on_crash is OnCrash.RERUN:
+            if held.lost and not lifecycle.may_put_unstored(held.spec):
                 return Release(timedelta(), "lease lost")
             try:
                 return self._put(held, verdict)
@@ -80,10 +79,10 @@ class Reporter:
         except InvalidJobState:
             return lifecycle.put_in_wrong_state(verdict, held.claim.ack)
         except InvalidClientToken:
-            raise
+            raise  # an operator can mend that
         except Refused as error:
             self._observer.saw(Event.PUT_FAILED, held.claim.ref, error=error)
-            return Dead()
+            return lifecycle.put_refused()
         return lifecycle.put_accepted(verdict)
 
     def _tell(self, held: Held, verdict: Verdict, arm: Arm) -> None:
@@ -95,6 +94,8 @@ class Reporter:
                 self._observer.saw(Event.CLOSED, ref, outcome=verdict.kind)
             case Dead():
                 self._observer.saw(Event.DEAD, ref, outcome=verdict.kind)
+            case Park(why):
+                self._observer.saw(Event.PARKED, ref, why=why)
             case _:
                 self._observer.saw(Event.PUT_LATER, ref, outcome=verdict.kind)
 

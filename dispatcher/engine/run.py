@@ -38,7 +38,7 @@ class Runner:
         """None: the first heartbeat did not go through, so the handler did not start."""
         held.claim = replace(held.claim, starts=held.claim.starts + 1)
         if not self._leases.start(held):
-            self._observer.saw(Event.LOST, held.claim.ref, attempt=held.claim.attempt)
+            self._observer.saw(Event.LOST, held.claim.ref, begin=held.claim.attempt)
             return None
         self._observer.saw(Event.STARTED, held.claim.ref, attempt=held.claim.starts)
         try:

@@ -1,4 +1,4 @@
-"""Every duration of the engine: settings, what derives from them, and the pace of polls."""
+"""The engine's durations: settings, what derives from them, and the pace of polls."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -6,7 +6,7 @@ from datetime import timedelta
 RETRY_AFTER = timedelta(seconds=10)  # for an exception in `retry_on`, which names no delay
 RETRY_MOST = timedelta(minutes=15)
 PUT_INLINE = timedelta(minutes=1)
-PUT_FOR = timedelta(hours=24)  # then it is a dead letter; no action of CodePipeline lives longer
+PUT_FOR = timedelta(hours=24)  # then it is a dead letter: a custom action times out after a day
 PUT_PAUSE_LEAST = timedelta(seconds=15)
 PUT_PAUSE_MOST = timedelta(seconds=60)
 WITHOUT_LEDGER = timedelta(seconds=30)  # then a `fail` verdict is put though it could not be stored
@@ -32,8 +32,8 @@ class Times:
 
     @property
     def beat(self) -> timedelta:
-        """Between two heartbeats: three may fail before the lease is over."""
-        return self.lease / 4
+        """Between two heartbeats: three may fail before a lease ends; one comes in begin's own."""
+        return min(self.lease / 4, self.ack_window / 2)
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,12 @@ local r = read(args.job)
 local mine = r and r.owner == args.owner and (r.state == 'running' or r.state == 'finished')
 local key = record_key(args.job)
 
+-- An operator acts on what nobody holds, and leaves what is known of it.
+if args.operator then
+  if not r or r.state == 'reported' or r.lease > now then return cjson.encode({ok = false}) end
+  for _, name in ipairs({'attempt', 'ack', 'starts', 'retries'}) do args[name] = r[name] end
+end
+
 -- Written by `verdict` and `again`, whose guard may re-create or take over the record.
 local function rewrite(state, more)
   local fields = reference(args)
@@ -275,10 +281,9 @@ local arms = {}
 
 function arms.verdict()
   if mine and r.state == 'finished' then return r.verdict == args.verdict end
-  local operator = r and args.operator and r.state ~= 'reported' and r.lease <= now
-  if not operator and not may_write(r, args) then return false end
+  if not args.operator and not may_write(r, args) then return false end
   rewrite('finished', {verdict = args.verdict, finished = now})
-  lease_until(args.job, args.type, now + args.lease)
+  lease_until(args.job, args.type, args.operator and now or now + args.lease)
   note(args.job, 'finished', args.outcome)
   return true
 end
@@ -312,8 +317,7 @@ end
 function arms.release()
   local held = r and (r.state == 'running' or r.state == 'finished')
   local theirs = held and not r.dead and args.owner ~= '' and string.sub(r.owner, 1, #args.owner) == args.owner
-  local operator = held and args.operator and r.lease <= now
-  if not theirs and not operator then return false end
+  if not theirs and not (held and args.operator) then return false end
   redis.call('HDEL', key, 'dead')
   if r.owner == args.owner then write(args.job, {deaths = 0}) end -- it lives, and gives the job back
   lease_until(args.job, r.type, now + args.after, args.after > 0)
@@ -323,8 +327,7 @@ end
 
 function arms.dead()
   if mine and r.dead then return true end
-  local operator = r and args.operator and r.lease <= now
-  if not mine and not operator then return false end
+  if not mine and not args.operator then return false end
   write(args.job, {dead = 1})
   unlook(args.job, r.type)
   keep(args.job, 7 * DAY)

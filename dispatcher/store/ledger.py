@@ -105,6 +105,11 @@ class RedisLedger:
         facts = self._run("finish", job=job_id, owner=owner, lease=self._lease, **given)
         return _overdue(facts["facts"]) if facts["ok"] else None
 
+    def overrule(self, ref: JobRef, arm: Release | Dead | Store) -> bool:
+        """An operator's finish of a job whose lease is over; False where there is none such."""
+        given = _claim(Claim(ref, owner="operator")) | _arm(arm)
+        return bool(self._run("finish", **given, operator=True, lease=self._lease)["ok"])
+
     def due(self, types: Sequence[ActionType], limit: int) -> Sequence[Overdue]:
         known: dict[str, dict[str, bool]] = {}
         for one in types:

@@ -100,7 +100,7 @@ def test_what_outlasts_the_grace_is_handed_on(empty: Fleet, pool: str, redis: Re
     empty.start_worker(pool, name="heir")
 
     worker.signal(signal.SIGTERM)
-    eventually(lambda: redis.hkeys("dispatcher:slots:Probe") == ["heir@test"], "slots withdrawn", 1)
+    eventually(lambda: len(redis.hkeys("dispatcher:slots:Probe")) == 1, "slots withdrawn", 1)
     worker.wait(2 + 6)
     empty.started(reruns, times=2)
     empty.release(reruns)
@@ -108,6 +108,36 @@ def test_what_outlasts_the_grace_is_handed_on(empty: Fleet, pool: str, redis: Re
     assert failure_type(empty.ended(fails)) == "SystemUnavailable"
     assert empty.ended(reruns)["status"] == "Succeeded"
     assert len(empty.effects(fails)) == 1
+
+
+def test_a_worker_with_too_many_hung_handlers_ends_itself(empty: Fleet) -> None:
+    worker = empty.start_worker("threads", slots=2)
+    job = empty.submit("Short", configuration={"Do": "hold"})[0]
+
+    assert failure_type(empty.ended(job)) == "JobFailed"
+    assert worker.wait(20) == 0
+    assert "too many handlers" in worker.output
+
+
+def test_a_pool_child_over_its_time_limit_is_ended_and_its_slot_serves_again(
+    empty: Fleet,
+) -> None:
+    empty.start_worker("prefork", slots=1)
+    hung = empty.submit("Short", configuration={"Do": "hold"})[0]
+
+    assert failure_type(empty.ended(hung)) == "JobFailed"
+    assert empty.ended(empty.submit("Short")[0])["status"] == "Succeeded"
+
+
+def test_workers_of_one_name_are_counted_apart(empty: Fleet, redis: Redis) -> None:
+    first = empty.start_worker("threads", name="same")
+    empty.start_worker("threads", name="same")
+    eventually(lambda: len(redis.hkeys("dispatcher:slots:Probe")) == 2, "both are counted")
+
+    first.signal(signal.SIGTERM)
+    first.wait()
+
+    assert len(redis.hkeys("dispatcher:slots:Probe")) == 1
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle"])

@@ -154,9 +154,7 @@ def test_nothing_that_the_fleet_keeps_stays_for_ever(fleet: RedisFleet, redis: R
     assert all_end(redis)
 
 
-def test_a_poller_that_died_holds_nobody_up_for_long(
-    fleet: RedisFleet, redis: Redis
-) -> None:
+def test_a_poller_that_died_holds_nobody_up_for_long(fleet: RedisFleet, redis: Redis) -> None:
     fleet.take_turn(DEPLOY, EU, "poller-1")
 
     (turn,) = redis.keys("dispatcher:turn:*")

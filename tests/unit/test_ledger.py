@@ -1339,3 +1339,39 @@ def test_a_script_error_is_said_without_a_word_of_what_it_was_told(
         begin(ledger, "host/task/1", "secret-nonce")
 
     assert str(raised.value) == "ResponseError"
+
+
+# What an operator may do
+
+
+def test_an_operator_sends_a_dead_letter_again_with_what_is_known_of_it(
+    ledger: RedisLedger, redis: Redis
+) -> None:
+    claim = ended_by(ledger, "host/task/1")
+    ledger.finish(claim, Dead())
+    pass_time(redis, 3600)
+
+    assert ledger.overrule(JOB, Release(timedelta(), "sent again"))
+
+    again = begin(ledger, "host/other/2", only=SETTLE)
+    assert (again.how, again.verdict, again.ack) == (How.SEND, WELL, Ack.SURE)
+
+
+def test_an_operator_ends_a_job_that_nobody_holds(ledger: RedisLedger, redis: Redis) -> None:
+    started_by(ledger, "host/task/1")
+    pass_time(redis, 3600)
+
+    assert ledger.overrule(JOB, Store(GONE))
+
+    sent = begin(ledger, "host/other/2", only=SETTLE)
+    assert (sent.how, sent.verdict, sent.ack, sent.starts) == (How.SEND, GONE, Ack.SURE, 1)
+
+
+@pytest.mark.parametrize("arm", [Release(timedelta(), "now"), Store(GONE), Dead()])
+def test_an_operator_may_not_touch_what_somebody_holds_or_nobody_knows(
+    ledger: RedisLedger, arm: Release | Store | Dead
+) -> None:
+    assert not ledger.overrule(JOB, arm)
+    started_by(ledger, "host/task/1")
+
+    assert not ledger.overrule(JOB, arm)
