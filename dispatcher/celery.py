@@ -66,14 +66,14 @@ def _configure() -> dict[str, Any]:
 
 def _load(app: Celery) -> Report:
     """The faults that keep a worker from starting, and no other process."""
-    app.conf.task_queues = [Queue(QUEUE)]
+    app.conf.task_queues = [Queue(QUEUE, routing_key=QUEUE)]
     where = regions(settings())
     try:
         actions = registry.load(settings().providers)
     except registry.ProviderError as error:
         return Report((), where.faults + error.faults, where.wrong_settings)
     names = sorted({action.spec.type.queue for action in actions})
-    app.conf.task_queues = [Queue(QUEUE), *map(Queue, names)]
+    app.conf.task_queues = [Queue(name, routing_key=name) for name in (QUEUE, *names)]
     configure(Process({action.spec.type: action for action in actions}, CeleryBroker(app)))
     tasks.register(app, actions)
     return where

@@ -117,7 +117,7 @@ def tokens(given: Settings) -> Report:
     try:
         known = client_tokens(given).load()
     except TokensDown as error:
-        return Report(faults=(f"{PREFIX}{error}.",))
+        return Report(faults=(f"{error}.",))
     return Report((f"Client tokens: {known} client{'' if known == 1 else 's'} known.",))
 
 

@@ -21,6 +21,7 @@ ALARM_EVERY = 60.0  # seconds between two lines of one alarm
 SHORTEST_SECRET = 4  # characters; a shorter text is too common to be blotted out
 ALARMS = frozenset({
     Event.UNKNOWN_CLIENT, Event.TOKENS_DOWN, Event.TYPE_UNKNOWN, Event.LEDGER_DOWN,
+    Event.NO_WORKERS,
     Event.BROKER_DOWN, Event.POLL_FAILED, Event.POLL_THROTTLED, Event.NO_ACTION,
 })  # fmt: skip
 

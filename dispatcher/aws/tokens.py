@@ -16,8 +16,8 @@ from dispatcher.sdk import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FORMS: Final = (
-    "CLIENT_TOKENS must be file:///absolute/path.json or env:NAME, where the file or variable holds"
-    ' {"client id": "client token"} as JSON; secretsmanager: is not supported yet.'
+    "CLIENT_TOKENS must be file:///absolute/path.json or env:NAME (no other store yet), where the "
+    'file or variable holds {"client id": "client token"} as JSON.'
 )
 _FIX: Final = 'it must hold one JSON object, {"client id": "client token"}'
 _LONGEST: Final = 256  # ClientToken in CodePipeline's service model
@@ -97,7 +97,7 @@ class JsonTokens:
 class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.name = f"CLIENT_TOKENS: the file {path}"
+        self.name = f"DISPATCHER_CLIENT_TOKENS: the file {path}"
 
     def stamp(self) -> Stamp:
         try:
@@ -121,7 +121,7 @@ class _Variable:
     def __init__(self, variable: str, environ: Mapping[str, str]) -> None:
         self._variable = variable
         self._environ = environ
-        self.name = f"CLIENT_TOKENS: the environment variable {variable}"
+        self.name = f"DISPATCHER_CLIENT_TOKENS: the environment variable {variable}"
 
     def stamp(self) -> Stamp:
         return self.read()

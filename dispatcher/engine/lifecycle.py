@@ -18,6 +18,7 @@ from dispatcher.engine.model import (
     Again,
     Arm,
     Begun,
+    Crew,
     Dead,
     Done,
     How,
@@ -331,6 +332,6 @@ def put_later(since: timedelta) -> Arm:
     return Release(pause, "the put found no answer")
 
 
-def room(slots: int, busy: int, waiting: int) -> int:
+def room(crew: Crew, waiting: int) -> int:
     """How many jobs to ask for. Queued records are not counted: a lost message takes no room."""
-    return max(slots - busy - waiting, 0)
+    return 0 if crew.paused else max(crew.slots - crew.busy - waiting, 0)

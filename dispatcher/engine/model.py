@@ -288,7 +288,8 @@ class Overdue:
 
 @dataclass(frozen=True)
 class Crew:
-    """Of one provider: slots of its live workers (0 while paused), and jobs begun, unreported."""
+    """Of one provider: slots of its live workers, and jobs that somebody works on."""
 
     slots: int
     busy: int
+    paused: bool = False

@@ -11,6 +11,7 @@ from dispatcher.engine.model import (
     ActionTypeNotFound,
     ApiError,
     BrokerDown,
+    Crew,
     JobRef,
     LedgerDown,
     Throttled,
@@ -78,10 +79,9 @@ class Poller:
         full = 0
         while full < FULL_LOOKS:
             crew = self._fleet.crew(action_type.provider)
-            if not crew.slots:
-                return pace.busy()  # nobody to work: AWS keeps the jobs, and is not asked
-            waiting = self._broker.waiting(action_type.provider)
-            room = lifecycle.room(crew.slots, crew.busy, waiting)
+            if crew.paused or not crew.slots:
+                return self._nobody(action_type, crew, pace)
+            room = lifecycle.room(crew, self._broker.waiting(action_type.provider))
             if room:
                 full = 0
                 pace = self._poll(action_type, region, min(room, MOST), pace)
@@ -93,6 +93,14 @@ class Poller:
             if self._clock.monotonic() >= until:
                 break
         return pace
+
+    def _nobody(self, action_type: ActionType, crew: Crew, pace: Pace) -> Pace:
+        """Nobody is to work: AWS keeps the jobs, and is not asked."""
+        if not crew.paused:
+            self._observer.saw(
+                Event.NO_WORKERS, action_type=action_type.task_name, queue=action_type.queue
+            )
+        return pace.busy()
 
     def _poll(self, action_type: ActionType, region: str, limit: int, pace: Pace) -> Pace:
         """The pace after it: without a rest as long as there may be more."""

@@ -11,6 +11,7 @@ PUT_PAUSE_LEAST = timedelta(seconds=15)
 PUT_PAUSE_MOST = timedelta(seconds=60)
 WITHOUT_LEDGER = timedelta(seconds=30)  # then a `fail` verdict is put though it could not be stored
 LEAVE_FOR = timedelta(seconds=5)  # until an acknowledgement that found no answer is tried again
+UNKNOWN_LEAST = timedelta(seconds=5)  # an operator may be about to create the type
 REST_MOST = timedelta(seconds=60)  # of an action type that AWS throttles, or does not know
 
 
@@ -55,4 +56,4 @@ class Pace:
         return replace(self, rest=min(longer, REST_MOST))
 
     def unknown(self) -> "Pace":
-        return replace(self, rest=REST_MOST)
+        return replace(self, rest=max(self.throttled().rest, UNKNOWN_LEAST))

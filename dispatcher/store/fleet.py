@@ -42,7 +42,7 @@ class RedisFleet:
             pipe.zcard(f"dispatcher:index:{provider}")
             pipe.sismember("dispatcher:paused", provider)
             (seconds, micros), workers, busy, paused = pipe.execute()
-            return Crew(0 if paused else _alive(workers, seconds * 1000 + micros // 1000), busy)
+            return Crew(_alive(workers, seconds * 1000 + micros // 1000), busy, bool(paused))
 
         return _answered(ask)
 

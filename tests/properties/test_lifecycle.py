@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dispatcher.engine import lifecycle
 from dispatcher.engine.lifecycle import Acknowledged, Handshake, Leave, ReadAgain, Send
-from dispatcher.engine.model import Ack, Again, Dead, How, Park, Release, Store
+from dispatcher.engine.model import Ack, Again, Crew, Dead, How, Park, Release, Store
 from dispatcher.engine.times import Pace, Times
 from dispatcher.sdk import ActionSpec, ActionType, Owner, Retry
 
@@ -143,7 +143,7 @@ def test_a_bugs_verdict_says_the_reference_and_nothing_else_that_varies(referenc
 
 @given(st.integers(0, 50), st.integers(0, 100), st.integers(0, 100))
 def test_no_more_is_asked_for_than_there_are_slots(slots: int, busy: int, waiting: int) -> None:
-    room = lifecycle.room(slots, busy, waiting)
+    room = lifecycle.room(Crew(slots, busy), waiting)
 
     assert 0 <= room <= slots
     assert room == 0 or room + busy + waiting == slots

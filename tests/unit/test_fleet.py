@@ -64,12 +64,12 @@ def test_a_crew_does_not_count_who_withdrew(fleet: RedisFleet) -> None:
     assert fleet.crew("Mine").slots == 0
 
 
-def test_a_paused_provider_has_no_slots_and_still_its_jobs(fleet: RedisFleet, redis: Redis) -> None:
+def test_a_paused_provider_says_so(fleet: RedisFleet, redis: Redis) -> None:
     fleet.announce("node-1", {"Acme": 4, "Mine": 2})
     redis.sadd("dispatcher:paused", "Acme")
     redis.zadd("dispatcher:index:Acme", {"job-1": 0, "job-2": 0})
 
-    assert fleet.crew("Acme") == Crew(slots=0, busy=2)
+    assert fleet.crew("Acme") == Crew(slots=4, busy=2, paused=True)
     assert fleet.crew("Mine") == Crew(slots=2, busy=0)
 
 

@@ -19,6 +19,7 @@ from dispatcher.engine.model import (
     Ack,
     Again,
     Begun,
+    Crew,
     Dead,
     Done,
     How,
@@ -472,8 +473,9 @@ def test_a_put_without_an_answer_for_a_day_is_a_dead_letter() -> None:
 
 
 def test_as_many_jobs_are_asked_for_as_there_is_room() -> None:
-    assert lifecycle.room(slots=8, busy=3, waiting=1) == 4
-    assert lifecycle.room(slots=2, busy=3, waiting=1) == 0
+    assert lifecycle.room(Crew(slots=8, busy=3), waiting=1) == 4
+    assert lifecycle.room(Crew(slots=2, busy=3), waiting=1) == 0
+    assert lifecycle.room(Crew(slots=8, busy=3, paused=True), waiting=1) == 0
 
 
 def test_an_action_type_is_asked_at_once_after_a_job_and_ever_later_without_one() -> None:
@@ -494,5 +496,7 @@ def test_an_action_type_that_is_throttled_or_unknown_rests_up_to_a_minute() -> N
     assert pace.throttled().rest == timedelta(seconds=2)
     assert pace.throttled().throttled().rest == timedelta(seconds=4)
     assert replace(pace, rest=timedelta(seconds=50)).throttled().rest == timedelta(seconds=60)
-    assert pace.unknown().rest == timedelta(seconds=60)
+    assert pace.unknown().rest == timedelta(seconds=5)
+    assert pace.unknown().unknown().rest == timedelta(seconds=10)
+    assert replace(pace, rest=timedelta(seconds=50)).unknown().rest == timedelta(seconds=60)
     assert pace.unknown().idle().rest == timedelta(seconds=5)

@@ -65,8 +65,9 @@ def test_the_example_provider_passes_its_example_test(monkeypatch: pytest.Monkey
     acme: Any = ModuleType("acme")
     acme.Client = lambda _key: Acme()
     monkeypatch.setitem(sys.modules, "acme", acme)
-    namespace: dict[str, Any] = {"__name__": "readme"}
-
+    provider: Any = ModuleType("acme_providers")
+    monkeypatch.setitem(sys.modules, "acme_providers", provider)
+    namespace = provider.__dict__
     for block in code("python"):
         exec(compile(block, "README.md", "exec"), namespace)  # noqa: S102 - the README's own code
 
