@@ -94,11 +94,20 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {k: v for k, v in vars(record).items() if k not in _STANDARD and k != "data"}
 
 
+def _plain() -> logging.Formatter:
+    return PlainFormatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def _json() -> logging.Formatter:
+    names = {"levelname": "level", "name": "logger"}
+    layout = "%(levelname)s %(name)s %(message)s"
+    return JsonFormatter(layout, timestamp=True, rename_fields=names)
+
+
 def set_up_logging(level: int | str = logging.INFO) -> None:
     """JSON lines to stderr; plain ones where it is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
-    layout = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    handler.setFormatter(PlainFormatter(layout) if sys.stderr.isatty() else JsonFormatter(layout))
+    handler.setFormatter(_plain() if sys.stderr.isatty() else _json())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -1,8 +1,12 @@
 """The main job, through real beat, Redis and worker processes and the emulator over HTTP."""
 
-import pytest
+from pathlib import Path
 
-from tests.harness import Fleet
+import pytest
+from redis import Redis
+
+from dispatcher.redis_server import RedisServer
+from tests.harness import Fleet, fleet
 
 
 @pytest.fixture
@@ -82,6 +86,33 @@ def test_a_handler_over_its_time_limit_is_reported_as_timed_out(running: Fleet) 
 
     assert failure["type"] == "JobFailed"
     assert "time limit" in failure["message"]
+
+
+def test_a_second_beat_and_a_second_poller_do_no_harm(empty: Fleet) -> None:
+    empty.start_beat()
+    for name in ("one", "two"):
+        empty.start_worker("threads", name=name)
+    jobs = empty.submit(count=60)
+
+    ends = [empty.ended(job) for job in jobs]
+
+    assert {end["status"] for end in ends} == {"Succeeded"}
+    assert all(len(empty.effects(job)) == 1 for job in jobs)
+    assert [call for call in empty.log() if call["error"] == "InvalidNonceException"] == []
+
+
+def test_where_a_second_acknowledgement_answers_the_status_all_is_the_same(
+    redis_server: RedisServer, redis: Redis, tmp_path: Path
+) -> None:
+    with fleet(redis_server.url, tmp_path) as made:
+        made.start_emulator("--ack-window", "3", "--second-ack", "status", "--batch-cap", "3")
+        made.start_beat()
+        made.start_worker("prefork", slots=2)
+        good, killed = made.submit(count=8), made.submit(configuration={"Do": "kill"})[0]
+
+        assert {made.ended(job)["status"] for job in good} == {"Succeeded"}
+        assert made.ended(killed)["status"] == "Failed"
+        assert len(made.effects(killed)) == 1
 
 
 def test_an_unknown_client_costs_no_other_job_and_stays_on_offer(running: Fleet) -> None:
