@@ -98,8 +98,8 @@ def _load_providers(**_: object) -> None:
 @celeryd_init.connect
 def _check_worker(options: dict[str, Any] | None = None, **_: object) -> None:
     """All that keeps it from working, at once; its supervisor starts it again."""
-    outside = ready(settings())
-    reports = [_loaded, outside, _asked(options or {})]
+    asked = _asked(options or {})  # configures the app, if nothing else did
+    reports = [_loaded, ready(settings()), asked]
     faults = [fault for report in reports for fault in report.faults]
     if faults:
         _stop(faults, max(report.exit_code for report in reports))

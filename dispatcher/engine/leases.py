@@ -13,6 +13,7 @@ from dispatcher.engine.ports import Clock, Event, Ledger, Observer
 from dispatcher.engine.times import Times
 from dispatcher.sdk import ActionSpec, OnCrash
 
+PATIENCE = timedelta(seconds=30)  # with a handler that was told to stop
 GLANCE = 0.05  # seconds: how late a waiting handler may learn that it should stop
 
 
@@ -35,6 +36,11 @@ class Held:
     def overdue(self) -> bool:
         return self.deadline is not None and self._clock.monotonic() >= self.deadline
 
+    def hung(self) -> bool:
+        """It was told to stop, and had time to do so."""
+        patience = min(self.spec.time_limit, PATIENCE).total_seconds()
+        return self.deadline is not None and self._clock.monotonic() >= self.deadline + patience
+
     def stopping(self) -> bool:
         return self.lost or self._process_stops() or self.overdue()
 
@@ -47,11 +53,16 @@ class Held:
     def progress(self, percent: int | None, note: str) -> None:
         self._progress = (percent, note)
 
+    def left(self) -> timedelta:
+        """Of the time limit."""
+        if self.deadline is None:
+            return self.spec.time_limit
+        return timedelta(seconds=max(self.deadline - self._clock.monotonic(), 0))
+
     def beat(self) -> Beat:
         if self.deadline is None:
             return Beat(self.claim, None)
-        left = timedelta(seconds=max(self.deadline - self._clock.monotonic(), 0))
-        return Beat(self.claim, left, *self._progress)
+        return Beat(self.claim, self.left(), *self._progress)
 
 
 class Leases:
@@ -116,8 +127,8 @@ class Leases:
             return list(self._held.values())
 
     def hung(self) -> int:
-        """Slots that handlers past their time limit hold until they return."""
-        return sum(held.overdue() for held in self.holding())
+        """Slots that handlers long past their time limit hold until they return."""
+        return sum(held.hung() for held in self.holding())
 
     def end(self) -> None:
         """No heartbeat any more: this process is about to be gone."""
@@ -150,7 +161,7 @@ class Leases:
 
     def _check(self, held: Held) -> None:
         silent = self._clock.monotonic() - held.beaten
-        if not held.lost and silent >= self._times.lease.total_seconds():
+        if not held.lost and silent >= self._times.fence.total_seconds():
             self._lose(held)
             if held.spec.on_crash is OnCrash.RERUN:
                 # Another may run it by now: it must not renew what it no longer has.

@@ -4,7 +4,6 @@ A poll only brings hints: what goes wrong here costs a wait for AWS's next offer
 
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 from dispatcher.engine import lifecycle
 from dispatcher.engine.model import (
@@ -118,7 +117,7 @@ class Poller:
         return pace.busy() if new else pace.idle()
 
     def _take(self, action_type: ActionType, region: str, limit: int) -> int:
-        sent = self._clock.monotonic()
+        asked = self._ledger.now()
         offers = self._api.poll(action_type, region, limit)
         if not offers:
             return 0
@@ -126,8 +125,7 @@ class Poller:
             JobRef(offer.job_id, offer.client_id, action_type, region): offer.nonce
             for offer in offers
         }
-        age = timedelta(seconds=self._clock.monotonic() - sent)
-        new = self._ledger.offer(uuid.uuid4().hex, age, refs)
+        new = self._ledger.offer(uuid.uuid4().hex, asked, refs)
         if new:
             self._broker.publish(new)
         for ref in new:

@@ -51,14 +51,17 @@ class Tokens(Protocol):
 
 
 class Ledger(Protocol):
-    """The record of every job, in five atomic steps (and one read).
+    """The record of every job, in five atomic steps (and two reads).
 
+    An offer dates from when AWS was asked, by the ledger's own clock (`now`): however late it
+    arrives, it does not pass for a younger one.
     `heartbeat` answers the owners that lost their job. `release` is a finish for any delivery whose
     owner begins with the text; it answers what is to follow.
     """
 
+    def now(self) -> datetime: ...
     def offer(
-        self, poll_id: str, age: timedelta, offers: Mapping[JobRef, str | None]
+        self, poll_id: str, asked: datetime, offers: Mapping[JobRef, str | None]
     ) -> Sequence[JobRef]: ...
     def begin(
         self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None

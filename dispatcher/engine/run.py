@@ -77,7 +77,7 @@ class Runner:
             pipeline=details.pipeline,
             continuation=details.continuation,
             attempt=claim.starts,
-            deadline=self._clock.now() + held.spec.time_limit,
+            deadline=self._clock.now() + held.left(),
             workdir=workdir,
             log=JobLogger(logger, fields),
             control=held,

@@ -32,6 +32,11 @@ class Times:
         return 0.8 * self.ack_window
 
     @property
+    def fence(self) -> timedelta:
+        """After so much silence a handler stops, some time before another may start."""
+        return 0.9 * self.lease
+
+    @property
     def beat(self) -> timedelta:
         """Between two heartbeats: three may fail before a lease ends; one comes in begin's own."""
         return min(self.lease / 4, self.ack_window / 2)

@@ -118,7 +118,7 @@ local function facts(job, r)
   }
 end
 
---- offer: {poll, age, fresh, offers = {{job, type, client, region, nonce}}} -> {jobs to publish}
+--- offer: {poll, asked, fresh, offers = {{job, type, client, region, nonce}}} -> {jobs to publish}
 local publish = {}
 
 local function must_publish(r)
@@ -136,7 +136,7 @@ for _, offer in ipairs(args.offers) do
     keep(offer.job, DAY)
   end
   if not r or r.state ~= 'reported' then
-    write(offer.job, {offered = math.max(r and tonumber(r.offered) or 0, now - args.age)})
+    write(offer.job, {offered = math.max(r and tonumber(r.offered) or 0, math.min(args.asked, now))})
     if offer.nonce then write(offer.job, {nonce = offer.nonce}) end
   end
   if r and r.poll == args.poll then

@@ -4,9 +4,9 @@ What the facts mean is not decided here, nor in Lua: engine.lifecycle does that.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
@@ -60,12 +60,20 @@ class RedisLedger:
         self._lease = milliseconds(times.lease)
         self._sweep = milliseconds(times.sweep_interval)
 
+    def now(self) -> datetime:
+        seconds, micros = self._reached(self._redis.time)
+        return datetime.fromtimestamp(seconds + micros / 1_000_000, UTC)
+
     def offer(
-        self, poll_id: str, age: timedelta, offers: Mapping[JobRef, str | None]
+        self, poll_id: str, asked: datetime, offers: Mapping[JobRef, str | None]
     ) -> Sequence[JobRef]:
         rows = [_reference(ref) | _given(nonce=nonce) for ref, nonce in offers.items()]
         answer = self._run(
-            "offer", poll=poll_id, age=milliseconds(age), fresh=self._fresh, offers=rows
+            "offer",
+            poll=poll_id,
+            asked=int(asked.timestamp() * 1000),
+            fresh=self._fresh,
+            offers=rows,
         )
         wanted = set(answer["jobs"])
         return [ref for ref in offers if ref.job_id in wanted]
@@ -125,20 +133,20 @@ class RedisLedger:
         return [_overdue(facts) for facts in answer["jobs"]]
 
     def nonce(self, job_id: str) -> str | None:
-        try:
-            found = self._redis.hget(f"dispatcher:job:{job_id}", "nonce")
-        except RedisError as error:
-            raise LedgerDown(type(error).__name__) from None
+        found = self._reached(lambda: self._redis.hget(f"dispatcher:job:{job_id}", "nonce"))
         return found if isinstance(found, str) else None
 
     def _run(self, name: str, **arguments: Any) -> Facts:
+        given = [json.dumps(arguments, separators=(",", ":"))]
+        answer: Facts = json.loads(self._reached(lambda: self._scripts[name](args=given)))
+        return answer
+
+    def _reached(self, ask: Callable[[], Any]) -> Any:
         try:
-            text = self._scripts[name](args=[json.dumps(arguments, separators=(",", ":"))])
+            return ask()
         except RedisError as error:
             # Only the type: a script error's text can quote what it was given.
             raise LedgerDown(type(error).__name__) from None
-        answer: Facts = json.loads(text)
-        return answer
 
 
 def _sources() -> tuple[str, list[tuple[str, str]]]:

@@ -467,7 +467,8 @@ class LedgerMachine(RuleBasedStateMachine):
         }
 
         published = self._same(
-            lambda: self.ledger.offer(poll, timedelta(minutes=age), offers), twice
+            lambda: self.ledger.offer(poll, self.ledger.now() - timedelta(minutes=age), offers),
+            twice,
         )
 
         assert published == self.book.offer(poll, age * MINUTE, offers)
@@ -858,7 +859,7 @@ class LedgerMachine(RuleBasedStateMachine):
         indexed = {record.ref for record in records if record.indexed}
         offers: dict[JobRef, str | None] = dict.fromkeys(ref for ref in JOBS)
 
-        published = set(self.ledger.offer("the last poll", timedelta(), offers))
+        published = set(self.ledger.offer("the last poll", self.ledger.now(), offers))
         swept = {one.ref for one in self._sweep_until_it_sees()}
 
         assert published - unacknowledged == {

@@ -4,7 +4,7 @@ Time passes by moving every time in Redis."""
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
@@ -83,7 +83,7 @@ def offer(
     nonce: str | None = None,
     age: timedelta = timedelta(),
 ) -> bool:
-    return bool(ledger.offer(poll, age, {ref: nonce}))
+    return bool(ledger.offer(poll, ledger.now() - age, {ref: nonce}))
 
 
 def begin(
@@ -152,7 +152,7 @@ def ttl(redis: Redis, key: str) -> timedelta:
 def test_a_job_that_is_offered_for_the_first_time_is_published(
     ledger: RedisLedger, redis: Redis
 ) -> None:
-    published = ledger.offer("poll-1", timedelta(), {JOB: None, CUSTOM: "nonce-c"})
+    published = ledger.offer("poll-1", ledger.now(), {JOB: None, CUSTOM: "nonce-c"})
 
     assert published == [JOB, CUSTOM]
     assert redis.hget(KEY, "state") == "queued"
@@ -227,7 +227,7 @@ def test_an_acknowledged_job_is_not_published_by_an_offer(
 def test_a_reported_job_is_not_published_and_learns_no_nonce(
     ledger: RedisLedger, redis: Redis
 ) -> None:
-    ledger.offer("poll-1", timedelta(), {CUSTOM: "nonce-1"})
+    ledger.offer("poll-1", ledger.now(), {CUSTOM: "nonce-1"})
     begun = begin(ledger, "host/task/1", None, CUSTOM)
     ledger.finish(claim_of(begun, "host/task/1"), Done(accepted=True, outcome="success"))
     pass_time(redis, 600)
@@ -468,7 +468,7 @@ def test_a_dead_letter_is_dropped(ledger: RedisLedger, redis: Redis) -> None:
 def test_a_paused_providers_new_jobs_are_dropped_and_others_are_not(
     ledger: RedisLedger, redis: Redis
 ) -> None:
-    ledger.offer("poll-1", timedelta(), {JOB: None, CUSTOM: "nonce-c"})
+    ledger.offer("poll-1", ledger.now(), {JOB: None, CUSTOM: "nonce-c"})
     redis.sadd("dispatcher:paused", "Acme")
 
     assert drop(ledger) == "paused"
@@ -538,7 +538,7 @@ def test_one_heartbeat_speaks_for_many_jobs_and_names_the_owners_that_lost_their
     ledger: RedisLedger,
 ) -> None:
     mine = started_by(ledger, "host/task/1")
-    ledger.offer("poll-1", timedelta(), {CUSTOM: "nonce-c"})
+    ledger.offer("poll-1", ledger.now(), {CUSTOM: "nonce-c"})
     begin(ledger, "host/task/2", None, CUSTOM)
 
     lost = ledger.heartbeat([Beat(mine, HOUR), Beat(Claim(CUSTOM, "host/task/3", 1), HOUR)])
@@ -1019,7 +1019,7 @@ def test_the_end_of_a_lost_record_is_taken_only_when_aws_accepted(ledger: RedisL
 
 
 def test_a_reported_record_keeps_no_secret(ledger: RedisLedger, redis: Redis) -> None:
-    ledger.offer("poll-1", timedelta(), {CUSTOM: "secret-nonce"})
+    ledger.offer("poll-1", ledger.now(), {CUSTOM: "secret-nonce"})
     claim = claim_of(begin(ledger, "host/task/1", None, CUSTOM), "host/task/1")
     ledger.finish(claim, Store(Verdict(Kind.CONTINUE, token="secret-token")))
     pass_time(redis, 60)
@@ -1109,7 +1109,7 @@ def test_a_retry_is_due_in_its_time(seeing: RedisLedger, redis: Redis) -> None:
 
 def test_a_sweep_finds_only_what_it_asks_for(seeing: RedisLedger, redis: Redis) -> None:
     many = [replace(JOB, job_id=f"many-{number}") for number in range(5)]
-    seeing.offer("poll-1", timedelta(), dict.fromkeys([*many, CUSTOM]))
+    seeing.offer("poll-1", seeing.now(), dict.fromkeys([*many, CUSTOM]))
     for ref in [*many, CUSTOM]:
         seeing.begin(ref, "host/task/1", "nonce", None)
         seeing.release(ref.job_id, "host/task/", Release(timedelta(), "its process is gone"))
@@ -1322,7 +1322,7 @@ def test_a_redis_that_is_away_is_said_to_be_down_without_a_word_of_what_it_was_t
         ledger = RedisLedger(away, TIMES)
 
         with pytest.raises(LedgerDown) as offered:
-            ledger.offer("poll-1", timedelta(), {CUSTOM: "secret-nonce"})
+            ledger.offer("poll-1", datetime.now(UTC), {CUSTOM: "secret-nonce"})
         with pytest.raises(LedgerDown) as asked:
             ledger.nonce("secret-job")
 
