@@ -25,6 +25,9 @@ ALARMS = frozenset({
     Event.BROKER_DOWN, Event.POLL_FAILED, Event.POLL_THROTTLED, Event.NO_ACTION,
 })  # fmt: skip
 
+# Celery's own line for each task says nothing that ours do not.
+CHATTY = ("celery.worker.strategy", "celery.app.trace", "botocore")
+
 log = logging.getLogger("dispatcher")
 
 
@@ -112,6 +115,5 @@ def set_up_logging(level: int | str = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     log.setLevel(logging.INFO)  # one line a transition, also where Celery's own are not wanted
-    # Celery's own line for each task says nothing that ours do not.
-    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -115,7 +115,11 @@ class Fleet:
         options = ["-P", pool, "-c", str(slots), "-n", f"{name}@test", "-l", "INFO"]
         chosen = ["-Q", queues] if queues else []
         worker = self.start(name, "celery", "-A", "dispatcher", "worker", *options, *chosen)
-        eventually(lambda: " ready." in worker.output, f"{name} is ready: {worker.output[-2000:]}")
+        eventually(
+            lambda: " ready." in worker.output or worker.popen.poll() is not None,
+            f"{name} is ready",
+        )
+        assert worker.popen.poll() is None, worker.output
         return worker
 
     def submit(self, provider: str = "Probe", **given: Any) -> list[str]:
