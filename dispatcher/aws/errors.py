@@ -90,13 +90,17 @@ ERRORS: Final[Mapping[str, type[ApiError]]] = {
 def meaning(operation: str, error: ClientError) -> type[ApiError]:
     """What an error answer means: its code's row, unless its HTTP status or sender says more."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    known = ERRORS.get(error.response.get("Error", {}).get("Code", ""))
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    known = ERRORS.get(code)
     if known is Throttled or status == 429:
         return Throttled
     if status >= 500 or 300 <= status < 400:  # a redirect is not CodePipeline's answer either
         return Unanswered
+    if known is None and status in {401, 403}:
+        known = Denied
     if known is None:
-        known = Denied if status in {401, 403} else Refused
+        # botocore puts the HTTP status where a body cut short says no code: read as no answer.
+        known = Unanswered if not code or code.isdecimal() else Refused
     # The call that fetches our credentials (AssumeRole) failed: that says nothing of the job.
     foreign = error.operation_name != operation and issubclass(known, Refused)
     return Denied if foreign else known

@@ -47,6 +47,11 @@ def refusal(code: str, status: int, operation: str = "AcknowledgeJob") -> Client
     )
 
 
+@pytest.mark.parametrize("code", ["", "400"])
+def test_an_error_whose_body_was_cut_short_is_no_answer(code: str) -> None:
+    assert type(failure("AcknowledgeJob", refusal(code, 400))) is model.Unanswered
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_every_error_that_the_service_model_lists_has_a_row(call: str) -> None:
     service = botocore.session.Session().get_service_model("codepipeline")
@@ -78,9 +83,9 @@ def test_a_row_decides_what_a_400_means(code: str) -> None:
         ("403", 403, model.Denied),
         ("UnheardOf", 401, model.Denied),
         ("UnheardOf", 400, model.Refused),
-        ("404", 404, model.Refused),
+        ("404", 404, model.Unanswered),
         ("ValidationException", 400, model.Refused),
-        ("", 400, model.Refused),
+        ("", 400, model.Unanswered),
     ],
 )
 def test_the_http_status_decides_where_the_code_does_not(
