@@ -1,4 +1,4 @@
-"""The emulator's own calls, for tests and judges: make jobs, look at them, read what was called.
+"""The emulator's own calls, for tests and judges: make jobs and faults, read what was called.
 
 It must not know HTTP: decoded JSON in, JSON-ready values out, AdminError when the request is wrong.
 """
@@ -6,23 +6,28 @@ It must not know HTTP: decoded JSON in, JSON-ready values out, AdminError when t
 import json
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.emulator.calls import ACTION_TYPE
+from dispatcher.emulator.calls import ACTION_TYPE, CALLS
+from dispatcher.emulator.effects import ENDS
+from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
 from dispatcher.emulator.machine import ActionType, Job, Machine, Owner, Result, Rules, Work
-from dispatcher.emulator.shapes import Number, Record, Text, TextMap, complaint
+from dispatcher.emulator.model import named
+from dispatcher.emulator.shapes import Number, Record, Text, complaint
 
 NAMES = {"pipelineName": "emulated", "stageName": "Stage", "actionName": "Action"}
 NEW_JOBS = Record(
     {"actionTypeId": Record(ACTION_TYPE)},
     {
         "clientId": Text(),
-        "clientToken": Text(),
-        "configuration": TextMap(),
+        "clientToken": named("ClientToken"),
+        "configuration": named("ActionConfigurationMap"),
         "count": Number(1, 100_000),
-        **dict.fromkeys(NAMES, Text()),
+        "pipelineName": named("PipelineName"),
+        "stageName": named("StageName"),
+        "actionName": named("ActionName"),
     },
     closed=True,
 )
@@ -31,6 +36,25 @@ NEW_ACTION_TYPE = Record(
     {"queryable": Text(), "jobTimeout": Number(0.001, 43200, whole=False)},
     closed=True,
 )
+NEW_FAULT = Record(
+    {"kind": Text(tuple(Kind))},
+    {
+        "operation": Text(tuple(CALLS)),
+        "jobId": Text(),
+        "count": Number(1),
+        "probability": Number(0, 1, whole=False),
+        "after": Number(0),
+        "seed": Number(),
+        "error": Text(),
+        "status": Number(400, 599),
+        "seconds": Number(0, 3600, whole=False),
+        "bytes": Number(0),
+        "when": Text(tuple(When)),
+    },
+    closed=True,
+)
+RELEASE = Record(optional={"id": Text()}, closed=True)
+CLOCK = Record({"offset": Number(-(10**9), 10**9, whole=False)}, closed=True)
 # By the names of members: what a request holds under any of these is not for a log.
 SECRET = re.compile("token|nonce|secret|passw|credential|key", re.IGNORECASE)
 MASK = "***"
@@ -53,9 +77,10 @@ class CallLog:
         at: float,
         operation: str,
         request: Any,
-        status: int,
+        status: int | None,
         error: str | None,
         applied: bool,
+        fault: str | None = None,
     ) -> None:
         job_id = request.get("jobId") if isinstance(request, dict) else None
         entry = {
@@ -66,6 +91,7 @@ class CallLog:
             "status": status,
             "error": error,
             "applied": applied,
+            "fault": fault,
         }
         self._lines.append(json.dumps(entry))
 
@@ -126,6 +152,70 @@ def show_result(result: Result) -> dict[str, Any]:
     if "clientToken" in request:
         request["clientToken"] = MASK
     return {"operation": result.operation, "request": request, "at": result.at}
+
+
+def end_job(machine: Machine, job_id: str, how: str) -> dict[str, Any]:
+    if how not in {kind.value for kind in ENDS}:
+        raise AdminError(f"a job can be sent to {' or '.join(ENDS)}, not to {how}")
+    try:
+        return show_job(machine.end(job_id, ENDS[Kind(how)]))
+    except ValueError as error:
+        raise AdminError(str(error)) from error
+
+
+def add_faults(faults: Faults, request: object) -> list[Fault]:
+    """One rule or a list of them: all, or none if one of them is wrong."""
+    if not isinstance(request, list):
+        return faults.add([to_rule(request)])
+    rules = []
+    for number, asked in enumerate(request, 1):
+        try:
+            rules.append(to_rule(asked))
+        except AdminError as error:
+            raise AdminError(f"rule {number}: {error}") from error
+    return faults.add(rules)
+
+
+def to_rule(request: object) -> Rule:
+    asked = {
+        name: value for name, value in checked(NEW_FAULT, request).items() if value is not None
+    }
+    kind, when = Kind(asked.pop("kind")), asked.pop("when", None)
+    try:
+        return Rule(
+            kind,
+            job_id=asked.pop("jobId", None),
+            when=None if when is None else When(when),
+            **asked,
+        )
+    except ValueError as error:
+        raise AdminError(str(error)) from error
+
+
+def find_faults(faults: Faults, fault_id: str | None) -> list[Fault]:
+    found = faults.get(fault_id)
+    if fault_id is not None and not found:
+        raise AdminError(f"there is no fault {fault_id}")
+    return found
+
+
+def faults_to_release(faults: Faults, request: object) -> list[Fault]:
+    return find_faults(faults, checked(RELEASE, request).get("id"))
+
+
+def clock_offset(request: object) -> float:
+    return float(checked(CLOCK, request)["offset"])
+
+
+def nothing(request: object) -> None:
+    checked(Record(closed=True), request)
+
+
+def only(given: Iterable[str], *known: str) -> None:
+    """Of a query: what is mistyped would otherwise mean everything."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise AdminError(f"the query parameter {unknown[0]} is not known here")
 
 
 def checked(shape: Record, request: object) -> Mapping[str, Any]:

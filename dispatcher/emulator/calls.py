@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dispatcher.emulator.machine import ActionType, Caller, CallError, Code, Job, Machine, Owner
-from dispatcher.emulator.shapes import Number, Record, Shape, Text, TextMap, complaint
+from dispatcher.emulator.model import input_of, structure
+from dispatcher.emulator.shapes import Record, complaint
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -139,60 +140,21 @@ def credentials() -> dict[str, str]:
     }
 
 
-ACTION_TYPE: dict[str, Shape] = {
-    "category": Text(("Source", "Build", "Deploy", "Test", "Invoke", "Approval", "Compute")),
-    "owner": Text(("AWS", "ThirdParty", "Custom")),
-    "provider": Text(),
-    "version": Text(),
-}
-POLL: dict[str, Shape] = {"actionTypeId": Record(ACTION_TYPE)}
-BATCH: dict[str, Shape] = {"maxBatchSize": Number(1)}
-JOB: dict[str, Shape] = {"jobId": Text()}
-CLIENT_JOB: dict[str, Shape] = {**JOB, "clientToken": Text()}
-NONCE: dict[str, Shape] = {"nonce": Text()}
-SUCCESS: dict[str, Shape] = {
-    "currentRevision": Record(
-        {"revision": Text(), "changeIdentifier": Text()},
-        {"created": Number(whole=False), "revisionSummary": Text()},
-    ),
-    "continuationToken": Text(),
-    "executionDetails": Record(
-        optional={
-            "summary": Text(),
-            "externalExecutionId": Text(),
-            "percentComplete": Number(0, 100),
-        }
-    ),
-}
-FAILURE_TYPES = (
-    "JobFailed",
-    "ConfigurationError",
-    "PermissionError",
-    "RevisionOutOfSync",
-    "RevisionUnavailable",
-    "SystemUnavailable",
-)
-FAILURE: dict[str, Shape] = {
-    "failureDetails": Record(
-        {"type": Text(FAILURE_TYPES), "message": Text()}, {"externalExecutionId": Text()}
-    )
-}
-VARIABLES: dict[str, Shape] = {"outputVariables": TextMap()}
-QUERY: dict[str, Shape] = {"queryParam": TextMap(most=1)}
+ACTION_TYPE = structure("ActionTypeId").required
 
 CUSTOM, THIRD_PARTY = Owner.CUSTOM, Owner.THIRD_PARTY
 CALLS = {
-    call.name: call
-    for call in (
-        Call("PollForJobs", CUSTOM, Record(POLL, BATCH | QUERY), poll),
-        Call("GetJobDetails", CUSTOM, Record(JOB), details),
-        Call("AcknowledgeJob", CUSTOM, Record(JOB | NONCE), acknowledge),
-        Call("PutJobSuccessResult", CUSTOM, Record(JOB, SUCCESS | VARIABLES), succeed),
-        Call("PutJobFailureResult", CUSTOM, Record(JOB | FAILURE), fail),
-        Call("PollForThirdPartyJobs", THIRD_PARTY, Record(POLL, BATCH), poll),
-        Call("GetThirdPartyJobDetails", THIRD_PARTY, Record(CLIENT_JOB), details),
-        Call("AcknowledgeThirdPartyJob", THIRD_PARTY, Record(CLIENT_JOB | NONCE), acknowledge),
-        Call("PutThirdPartyJobSuccessResult", THIRD_PARTY, Record(CLIENT_JOB, SUCCESS), succeed),
-        Call("PutThirdPartyJobFailureResult", THIRD_PARTY, Record(CLIENT_JOB | FAILURE), fail),
+    name: Call(name, owner, input_of(name), answer)
+    for name, owner, answer in (
+        ("PollForJobs", CUSTOM, poll),
+        ("GetJobDetails", CUSTOM, details),
+        ("AcknowledgeJob", CUSTOM, acknowledge),
+        ("PutJobSuccessResult", CUSTOM, succeed),
+        ("PutJobFailureResult", CUSTOM, fail),
+        ("PollForThirdPartyJobs", THIRD_PARTY, poll),
+        ("GetThirdPartyJobDetails", THIRD_PARTY, details),
+        ("AcknowledgeThirdPartyJob", THIRD_PARTY, acknowledge),
+        ("PutThirdPartyJobSuccessResult", THIRD_PARTY, succeed),
+        ("PutThirdPartyJobFailureResult", THIRD_PARTY, fail),
     )
 }

@@ -41,6 +41,7 @@ WHEN_DUE = {
     Status.DISPATCHED: Status.QUEUED,
     Status.IN_PROGRESS: Status.TIMED_OUT,
 }
+ENDED = {Status.TIMED_OUT, Status.SUCCEEDED, Status.FAILED}
 
 
 class Code(StrEnum):
@@ -151,6 +152,7 @@ class Job:
     history: list[tuple[Status, float]] = field(default_factory=list)
     result: Result | None = None
     next: str | None = None
+    previous_nonce: str | None = field(default=None, repr=False)
 
 
 # One queue for each action type and, if it has a queryable property, for each value of it.
@@ -176,6 +178,7 @@ class Machine:
         self._jobs: dict[str, Job] = {}
         self._queues: dict[Queue, deque[Job]] = {}
         self._timers: list[Timer] = []
+        self._repeats: set[str] = set()
 
     def define(self, action_type: ActionType, rules: Rules) -> None:
         """Declare an action type. ValueError: it exists with another queryable property."""
@@ -210,6 +213,9 @@ class Machine:
             if job.status is Status.QUEUED:
                 self._dispatch(job, now)
                 jobs.append(job)
+            elif job.status is Status.DISPATCHED and job.id in self._repeats:
+                jobs.append(job)
+            self._repeats.discard(job.id)
         return jobs
 
     def details(self, caller: Caller) -> Job:
@@ -253,6 +259,26 @@ class Machine:
 
     def fail(self, caller: Caller, operation: str, request: Mapping[str, Any]) -> None:
         self._finish(caller, Status.FAILED, operation, request)
+
+    def offer_again(self, job: Job) -> None:
+        """The next poll answers this dispatched job first, with the nonce that it has."""
+        self._repeats.add(job.id)
+        self._queues[self._queue(job.work)].appendleft(job)
+
+    def begin_elsewhere(self, job: Job) -> None:
+        """A worker that nobody here knows acknowledges the job, and never puts a result."""
+        self._begin(job, self.advance())
+
+    def end(self, job_id: str, status: Status) -> Job:
+        """End a job without a result. ValueError: there is no such job, or it has ended."""
+        now = self.advance()
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise ValueError(f"there is no job {job_id}")
+        if job.status in ENDED:
+            raise ValueError(f"the job has ended: it is {job.status}")
+        self._move(job, status, now)
+        return job
 
     def jobs(self, job_id: str | None = None) -> list[Job]:
         """All jobs in order of creation, or the one asked for, or none."""
@@ -320,7 +346,7 @@ class Machine:
         return work.action_type, work.configuration.get(queryable)
 
     def _dispatch(self, job: Job, now: float) -> None:
-        job.nonce = secrets.token_hex(16)
+        job.previous_nonce, job.nonce = job.nonce, secrets.token_hex(16)
         self._move(job, Status.DISPATCHED, now)
         self._wait(job, self._options.ack_window)
 

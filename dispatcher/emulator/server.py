@@ -5,13 +5,14 @@ It must not know what a call means: `calls` and `admin` answer, the machine deci
 
 import json
 import math
-import re
 import signal
 import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -22,39 +23,63 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dispatcher.emulator import admin
+from dispatcher.emulator import admin, effects
 from dispatcher.emulator.calls import CALLS, Answer
+from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
 from dispatcher.emulator.machine import CallError, Machine, Options
+from dispatcher.emulator.signature import check_signature, check_signing_time
+from dispatcher.emulator.wire import Dropped, OpenProtocol, Truncated, Waits
 
 TARGET = "CodePipeline_20150709."
-# The signature is not verified: the emulator holds no secret keys.
-SIGNATURE = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/[^/,]+/codepipeline/aws4_request, *"
-    r"SignedHeaders=[^,]+, *Signature=[0-9a-f]{64}"
-)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a call came to. AWS answers all errors of the ten calls with 400."""
+
+    body: object
+    status: int = 200
+    error: str | None = None
+    applied: bool = False
 
 
 class Front:
     """The endpoints around one machine: one event loop, no threads, no await while it works."""
 
-    def __init__(self, options: Options, clock: Callable[[], float]) -> None:
+    def __init__(self, options: Options, clock: Callable[[], float] = time.time) -> None:
         self.machine = Machine(options, clock)
         self.log = admin.CallLog()
+        self.faults = Faults()
+        self.waits = Waits()
+        self.clock = clock
+        self.offset = 0.0  # seconds by which AWS's clock, as callers see it, is ahead of ours
 
     async def call(self, http: Request) -> Response:
-        """One of the ten calls; AWS answers all their errors with 400."""
+        """One of the ten calls."""
         body = await http.body()
         target = http.headers.get("x-amz-target", "")
         request: Any = None
         try:
-            check_signature(http.headers.get("authorization"))
+            self.check(http.headers)
             request = decode_call(body)
+        except CallError as error:
+            return self.answer(target, request, refused(error.code, error.message))
+        fault = self.fault(target, request) if self.faults else None
+        if fault is not None:
+            return await self.spoil(fault, target, request)
+        return self.answer(target, request, self.handle(target, request))
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        check_signature(headers.get("authorization"))
+        if self.offset:
+            check_signing_time(headers.get("x-amz-date"), self.clock() + self.offset)
+
+    def handle(self, target: str, request: object) -> Reply:
+        try:
             answer = self.run(target, request)
         except CallError as error:
-            self.record(target, request, 400, error.code, applied=False)
-            return aws_answer({"__type": error.code, "message": error.message}, 400)
-        self.record(target, request, 200, None, applied=answer.applied)
-        return aws_answer(answer.body)
+            return refused(error.code, error.message)
+        return Reply(answer.body, applied=answer.applied)
 
     def run(self, target: str, request: object) -> Answer:
         call = CALLS.get(target.removeprefix(TARGET)) if target.startswith(TARGET) else None
@@ -62,16 +87,57 @@ class Front:
             raise CallError("UnknownOperationException", f"No operation {target!r} here")
         return call.run(self.machine, request)
 
-    def record(
-        self, target: str, request: Any, status: int, error: str | None, *, applied: bool
-    ) -> None:
+    def fault(self, target: str, request: Any) -> Fault | None:
+        operation = target.removeprefix(TARGET)
+        if operation not in CALLS or not isinstance(request, dict):
+            return None
+        return self.faults.take(
+            operation,
+            request.get("jobId"),
+            lambda rule: effects.possible(self.machine, rule, operation, request),
+        )
+
+    async def spoil(self, fault: Fault, target: str, request: dict[str, Any]) -> Response:
+        rule = fault.rule
+        if rule.kind is Kind.DROP_BEFORE:
+            self.record(target, request, None, rule.kind)
+            return Dropped()
+        if rule.waits(When.BEFORE) and not await self.waits.wait(fault.id, rule.seconds):
+            return Dropped()
+        answer = self.answer(target, request, self.handle_under(rule, target, request), rule.kind)
+        if rule.waits(When.AFTER) and not await self.waits.wait(fault.id, rule.seconds):
+            return Dropped()
+        if rule.kind is Kind.DROP_AFTER:
+            return Dropped()
+        return Truncated(answer, rule.bytes) if rule.kind is Kind.TRUNCATE else answer
+
+    def handle_under(self, rule: Rule, target: str, request: dict[str, Any]) -> Reply:
+        refusal = rule.refusal()
+        if refusal is not None:
+            return refused(refusal.code, refusal.message, refusal.status)
+        effects.strike(self.machine, rule, target.removeprefix(TARGET), request)
+        reply = self.handle(target, request)
+        if rule.kind is Kind.STALE_NONCE and reply.error is None and isinstance(reply.body, dict):
+            effects.show_stale_nonces(self.machine, reply.body)
+        return reply
+
+    def answer(
+        self, target: str, request: Any, reply: Reply, fault: Kind | None = None
+    ) -> Response:
+        self.record(target, request, reply, fault)
+        date = formatdate(self.clock() + self.offset, usegmt=True)
+        return aws_answer(reply.body, reply.status, date)
+
+    def record(self, target: str, request: Any, reply: Reply | None, fault: Kind | None) -> None:
+        """Without a reply: the call was not answered, and did nothing."""
         self.log.add(
             at=self.machine.advance(),
             operation=target.removeprefix(TARGET),
             request=request,
-            status=status,
-            error=error,
-            applied=applied,
+            status=None if reply is None else reply.status,
+            error=None if reply is None else reply.error,
+            applied=reply is not None and reply.applied,
+            fault=fault,
         )
 
     async def add_jobs(self, http: Request) -> Response:
@@ -81,21 +147,61 @@ class Front:
         return admin_answer(admin.add_action_type(self.machine, decode_admin(await http.body())))
 
     async def show_jobs(self, http: Request) -> Response:
+        admin.only(http.query_params, "id")
         return admin_answer(admin.show_jobs(self.machine, http.query_params.get("id")))
 
-    async def show_log(self, _http: Request) -> Response:
+    async def end_job(self, http: Request) -> Response:
+        admin.nothing(decode_admin(await http.body() or b"{}"))
+        job_id, how = http.path_params["job_id"], http.path_params["how"]
+        return admin_answer(admin.end_job(self.machine, job_id, how))
+
+    async def show_log(self, http: Request) -> Response:
+        admin.only(http.query_params)
         return Response(self.log.text(), media_type="application/json")
 
+    async def add_faults(self, http: Request) -> Response:
+        added = admin.add_faults(self.faults, decode_admin(await http.body()))
+        return self.fault_answer(added)
 
-def create_app(options: Options, clock: Callable[[], float] = time.time) -> Starlette:
-    front = Front(options, clock)
+    async def show_faults(self, http: Request) -> Response:
+        admin.only(http.query_params)
+        return self.fault_answer(self.faults.get())
+
+    async def remove_faults(self, http: Request) -> Response:
+        """What waits because of them goes on."""
+        admin.only(http.query_params, "id")
+        found = admin.find_faults(self.faults, http.query_params.get("id"))
+        self.faults.remove(found)
+        self.waits.release(fault.id for fault in found)
+        return self.fault_answer(self.faults.get())
+
+    async def release(self, http: Request) -> Response:
+        found = admin.faults_to_release(self.faults, decode_admin(await http.body()))
+        return admin_answer({"released": self.waits.release(fault.id for fault in found)})
+
+    async def set_clock(self, http: Request) -> Response:
+        self.offset = admin.clock_offset(decode_admin(await http.body()))
+        return admin_answer({"offset": self.offset})
+
+    def fault_answer(self, faults: list[Fault]) -> Response:
+        shown = [{**fault.show(), "held": self.waits.held(fault.id)} for fault in faults]
+        return admin_answer({"faults": shown})
+
+
+def create_app(front: Front) -> Starlette:
     return Starlette(
         routes=[
             Route("/", front.call, methods=["POST"]),
             Route("/_admin/jobs", front.add_jobs, methods=["POST"]),
             Route("/_admin/jobs", front.show_jobs, methods=["GET"]),
+            Route("/_admin/jobs/{job_id}/{how}", front.end_job, methods=["POST"]),
             Route("/_admin/action-types", front.add_action_type, methods=["POST"]),
             Route("/_admin/log", front.show_log, methods=["GET"]),
+            Route("/_admin/faults", front.add_faults, methods=["POST"]),
+            Route("/_admin/faults", front.show_faults, methods=["GET"]),
+            Route("/_admin/faults", front.remove_faults, methods=["DELETE"]),
+            Route("/_admin/release", front.release, methods=["POST"]),
+            Route("/_admin/clock", front.set_clock, methods=["POST"]),
         ],
         exception_handlers={
             admin.AdminError: wrong_admin_call,
@@ -105,14 +211,8 @@ def create_app(options: Options, clock: Callable[[], float] = time.time) -> Star
     )
 
 
-def check_signature(header: str | None) -> None:
-    if header is None:
-        raise CallError("MissingAuthenticationTokenException", "Missing Authentication Token")
-    if SIGNATURE.fullmatch(header) is None:
-        raise CallError(
-            "IncompleteSignatureException",
-            "The Authorization header is not a Signature Version 4 for service codepipeline",
-        )
+def refused(code: str, message: str, status: int = 400) -> Reply:
+    return Reply({"__type": code, "message": message}, status, code)
 
 
 def decode(body: bytes) -> Any:
@@ -144,12 +244,12 @@ def decode_admin(body: bytes) -> Any:
         raise admin.AdminError(f"the body is not JSON: {error}") from error
 
 
-def aws_answer(body: object, status: int = 200) -> Response:
+def aws_answer(body: object, status: int, date: str) -> Response:
     """JSON 1.1; a put's answer has no body at all."""
     return Response(
         b"" if body is None else json.dumps(body),
         status,
-        headers={"x-amzn-RequestId": str(uuid.uuid4())},
+        headers={"x-amzn-RequestId": str(uuid.uuid4()), "Date": date},
         media_type="application/x-amz-json-1.1",
     )
 
@@ -174,6 +274,14 @@ async def gone(_http: Request, _error: Exception) -> Response:
 class AnnouncingServer(uvicorn.Server):
     """Says on standard output when it is ready, so that a parent process can wait for the line."""
 
+    def __init__(self, config: uvicorn.Config, waits: Waits) -> None:
+        super().__init__(config)
+        self.waits = waits
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.waits.end()  # they would keep it from ending
+        await super().shutdown(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         host, port = (sockets or [])[0].getsockname()[:2]
@@ -196,8 +304,11 @@ def serve(*, port: int, host: str = "127.0.0.1", options: Options) -> None:
     # uvicorn raises the signal that stopped it once more when it is done.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    front = Front(options)
     config = uvicorn.Config(
-        create_app(options),
+        create_app(front),
+        http=OpenProtocol,
+        date_header=False,  # an answer of AWS's has the time of AWS's clock
         access_log=False,
         lifespan="off",
         log_level="warning",
@@ -206,7 +317,7 @@ def serve(*, port: int, host: str = "127.0.0.1", options: Options) -> None:
         timeout_keep_alive=300,
     )
     with listener:
-        AnnouncingServer(config).run(sockets=[listener])
+        AnnouncingServer(config, front.waits).run(sockets=[listener])
 
 
 def leave(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,9 +1,11 @@
-"""What a request must look like: required members, types, enums. Not what a request does.
+"""What a request must look like: required members, types, limits, patterns, enums.
 
-Lengths and patterns are not checked here. The texts are in the form of AWS's own.
+It must not know what a request does, nor where the limits come from: see `model`. The texts are in
+AWS's form. A wrong JSON type is one more of them, where AWS has an error outside its model.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,18 +13,41 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Text:
-    """A string, of these values if any are named."""
+    """A string within limits, in characters. A secret one is never quoted."""
 
     values: tuple[str, ...] = ()
-    empty: bool = False
+    least: int = 1
+    most: float = math.inf
+    pattern: re.Pattern[str] | None = None
+    secret: bool = False
 
     def faults(self, value: Any, at: str) -> Iterator[str]:
         if not isinstance(value, str):
             yield unfit(at, "Member must be a string")
-        elif self.values and value not in self.values:
-            yield unfit(at, f"Member must satisfy enum value set: [{', '.join(self.values)}]")
-        elif not value and not self.empty:
-            yield unfit(at, "Member must have length greater than or equal to 1")
+            return
+        for constraint in self.broken(value):
+            yield unfit(at, constraint, "Value" if self.secret else f"Value '{value}'")
+
+    def broken(self, value: str) -> Iterator[str]:
+        if self.values and value not in self.values:
+            yield among(self.values)
+        if len(value) < self.least:
+            yield at_least("length", self.least)
+        if len(value) > self.most:
+            yield at_most("length", self.most)
+        if self.pattern is not None and self.pattern.fullmatch(value) is None:
+            yield like(self.pattern)
+
+    def constraints(self) -> Iterator[str]:
+        """All that a key or a value of a map must satisfy, in AWS's order."""
+        if self.values:
+            yield among(self.values)
+        if self.most < math.inf:
+            yield at_most("length", self.most)
+        if self.least > 0:
+            yield at_least("length", self.least)
+        if self.pattern is not None:
+            yield like(self.pattern)
 
 
 @dataclass(frozen=True)
@@ -36,25 +61,35 @@ class Number:
         if isinstance(value, bool) or not isinstance(value, kinds):
             yield unfit(at, f"Member must be {'an integer' if self.whole else 'a number'}")
         elif value < self.least:
-            yield unfit(at, f"Member must have value greater than or equal to {self.least:g}")
+            yield unfit(at, at_least("value", self.least), f"Value '{value}'")
         elif value > self.most:
-            yield unfit(at, f"Member must have value less than or equal to {self.most:g}")
+            yield unfit(at, at_most("value", self.most), f"Value '{value}'")
 
 
 @dataclass(frozen=True)
 class TextMap:
-    """A map of strings to strings, which may be empty."""
+    """A map of strings to strings. It is never quoted: some maps hold secrets."""
 
     most: float = math.inf
+    key: Text = Text(least=0)
+    value: Text = Text(least=0)
 
     def faults(self, value: Any, at: str) -> Iterator[str]:
         if not isinstance(value, dict):
             yield unfit(at, "Member must be a map")
             return
         if len(value) > self.most:
-            yield unfit(at, f"Member must have length less than or equal to {self.most:g}")
-        for key, item in value.items():
-            yield from Text(empty=True).faults(item, f"{at}.{key}")
+            yield unfit(at, at_most("length", self.most))
+        if any(fails(self.key, key) for key in value):
+            yield unfit(at, f"Map keys must satisfy constraint: {listed(self.key.constraints())}")
+        texts = [item for item in value.values() if isinstance(item, str)]
+        if any(fails(self.value, item) for item in texts):
+            limits = listed(self.value.constraints())
+            yield unfit(at, f"Map value must satisfy constraint: {limits}")
+        if len(texts) < len(value):
+            for key, item in value.items():
+                if not isinstance(item, str):
+                    yield unfit(f"{at}.{key}", "Member must be a string")
 
 
 @dataclass(frozen=True)
@@ -80,11 +115,43 @@ class Record:
                 yield unfit(inside + name, "Member is not known here")
 
 
-Shape = Text | Number | TextMap | Record
+@dataclass(frozen=True)
+class Unchecked:
+    """A type that no call's request has today; a later botocore may bring one."""
+
+    def faults(self, _value: Any, _at: str) -> Iterator[str]:
+        return iter(())
+
+
+Shape = Text | Number | TextMap | Record | Unchecked
+
+
+def fails(shape: Text, value: str) -> bool:
+    return next(shape.broken(value), None) is not None
+
+
+def among(values: tuple[str, ...]) -> str:
+    return f"Member must satisfy enum value set: {listed(values)}"
+
+
+def at_least(measure: str, bound: float) -> str:
+    return f"Member must have {measure} greater than or equal to {bound}"
+
+
+def at_most(measure: str, bound: float) -> str:
+    return f"Member must have {measure} less than or equal to {bound}"
+
+
+def like(pattern: re.Pattern[str]) -> str:
+    return f"Member must satisfy regular expression pattern: {pattern.pattern}"
+
+
+def listed(texts: Iterator[str] | tuple[str, ...]) -> str:
+    return f"[{', '.join(texts)}]"
 
 
 def unfit(at: str, constraint: str, value: str = "Value") -> str:
-    """AWS quotes the value as well; it may be a secret, so this does not."""
+    """The value stays away where it may be a secret, as AWS does for what its models call so."""
     return f"{value} at '{at}' failed to satisfy constraint: {constraint}"
 
 
