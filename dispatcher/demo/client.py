@@ -33,7 +33,7 @@ class Client:
             "configuration": dict(planned.configuration),
             "pipelineName": f"{planned.client or 'own'}-pipeline",
             "stageName": planned.action_type.category,
-            "actionName": planned.title,
+            "actionName": planned.title.replace(" ", "-"),
         }
         if planned.client is not None:
             asked |= {"clientId": planned.client, "clientToken": self._token(planned.client)}
