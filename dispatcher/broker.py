@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from celery import Celery
 from kombu.exceptions import ChannelError, KombuError
+from kombu.transport.redis import Channel, QoS
 
 from dispatcher.engine.model import BrokerDown, JobRef
 from dispatcher.sdk import ActionType
@@ -28,6 +29,31 @@ def transport_options(url: str, within: float) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
     }
+
+
+class OpenChannelQoS(QoS):
+    """kombu's, but nothing is acknowledged on a channel that is gone with its connection.
+
+    Celery acknowledges from its loop, after the task was accepted: by then the connection may be
+    lost. kombu 5.7 fails on such a channel with an AttributeError, and that ends the worker.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        if not self.channel.closed:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
+        if not self.channel.closed:
+            super().reject(delivery_tag, requeue=requeue)
+
+
+def survive_lost_connections() -> None:
+    """A message is only a hint, so what a lost connection had not acknowledged need not go back.
+
+    kombu 5.7 tries to put it back on the connection that is gone, and that can end the worker.
+    """
+    Channel.do_restore = False
+    Channel.QoS = OpenChannelQoS
 
 
 def message(ref: JobRef) -> dict[str, Any]:

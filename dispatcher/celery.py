@@ -11,10 +11,15 @@ import click
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging
 from kombu import Queue
-from kombu.transport.redis import Channel
 
 from dispatcher import registry, tasks, worker
-from dispatcher.broker import QUEUE, TICK, CeleryBroker, transport_options
+from dispatcher.broker import (
+    QUEUE,
+    TICK,
+    CeleryBroker,
+    survive_lost_connections,
+    transport_options,
+)
 from dispatcher.checks import Report, ready, regions
 from dispatcher.settings import Settings, SettingsError, settings
 from dispatcher.telemetry import set_up_logging
@@ -79,10 +84,7 @@ def _load(app: Celery) -> Report:
     return where
 
 
-# A message is only a hint, so what a lost connection had not acknowledged need not go back. In
-# kombu 5.7 the attempt at that, on a connection that is gone, can end the worker.
-Channel.do_restore = False
-
+survive_lost_connections()
 app = Celery("dispatcher", set_as_current=True)
 app.add_defaults(_configure)
 app.steps["consumer"].add(worker.Attendant)

@@ -1,0 +1,50 @@
+"""kombu's channels as the app sets them up, on this run's Redis."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection, Consumer, Message, Producer, Queue
+from redis import Redis
+
+import dispatcher.celery  # noqa: F401 - sets kombu up
+from dispatcher.redis_server import RedisServer
+
+
+@pytest.fixture
+def connection(redis_server: RedisServer, redis: Redis) -> Iterator[Connection]:
+    with Connection(redis_server.url) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("answer", ["ack_log_error", "reject_log_error"])
+def test_what_a_lost_connection_had_delivered_can_still_be_answered(
+    connection: Connection, answer: str
+) -> None:
+    queue = Queue("some", routing_key="some")
+    received: list[Message] = []
+    channel: Any = connection.channel()
+    with Consumer(channel, queue, on_message=received.append, accept=["json"]):
+        Producer(channel).publish({}, routing_key="some", declare=[queue])
+        connection.drain_events(timeout=5)
+
+    channel.close()  # as Celery's consumer does when it lost the connection
+
+    getattr(received[0], answer)(logging.getLogger(), connection.connection_errors)
+
+
+def test_on_an_open_channel_an_answered_message_is_gone(
+    connection: Connection, redis: Redis
+) -> None:
+    queue = Queue("some", routing_key="some")
+    received: list[Message] = []
+    channel: Any = connection.channel()
+    with Consumer(channel, queue, on_message=received.append, accept=["json"]):
+        Producer(channel).publish({}, routing_key="some", declare=[queue])
+        connection.drain_events(timeout=5)
+        assert redis.hlen("unacked") == 1
+
+        received[0].ack()
+
+        assert redis.hlen("unacked") == 0
