@@ -35,7 +35,7 @@ SETTINGS = {
 }
 EMULATOR = f"""
 from datetime import timedelta
-from dispatcher.emulator.machine import Options
+from dispatcher.emulator.options import Options
 from dispatcher.emulator.server import serve
 serve(port=0, options=Options(
     ack_window=timedelta(seconds={ACK_WINDOW}),

@@ -7,15 +7,17 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 from dispatcher.emulator.calls import ACTION_TYPE, CALLS
 from dispatcher.emulator.effects import ENDS
 from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
 from dispatcher.emulator.machine import ActionType, Job, Machine, Owner, Result, Rules, Work
 from dispatcher.emulator.model import named
-from dispatcher.emulator.shapes import Number, Record, Text, complaint
+from dispatcher.emulator.options import KINDS, Options, camel_case
+from dispatcher.emulator.shapes import Number, Record, Shape, Text, complaint
 
 NAMES = {"pipelineName": "emulated", "stageName": "Stage", "actionName": "Action"}
 NEW_JOBS = Record(
@@ -28,9 +30,13 @@ NEW_JOBS = Record(
         "pipelineName": named("PipelineName"),
         "stageName": named("StageName"),
         "actionName": named("ActionName"),
+        "inputArtifacts": named("ArtifactList"),
+        "outputArtifacts": named("ArtifactList"),
+        "encryptionKey": named("EncryptionKey"),
     },
     closed=True,
 )
+ARTIFACTS = ("inputArtifacts", "outputArtifacts", "encryptionKey")
 NEW_ACTION_TYPE = Record(
     {"actionTypeId": Record(ACTION_TYPE)},
     {"queryable": Text(), "jobTimeout": Number(0.001, 43200, whole=False)},
@@ -54,6 +60,18 @@ NEW_FAULT = Record(
     closed=True,
 )
 RELEASE = Record(optional={"id": Text()}, closed=True)
+OF_OPTION: dict[Any, Shape] = {
+    timedelta: Number(0, 10**9, whole=False),
+    int: Number(1),
+    float: Number(0, 10**9, whole=False),
+    str: Text(),
+}
+OPTIONS = Record(
+    optional={
+        camel_case(name): OF_OPTION.get(kind, Text(get_args(kind))) for name, kind in KINDS.items()
+    },
+    closed=True,
+)
 CLOCK = Record({"offset": Number(-(10**9), 10**9, whole=False)}, closed=True)
 # By the names of members: what a request holds under any of these is not for a log.
 SECRET = re.compile("token|nonce|secret|passw|credential|key", re.IGNORECASE)
@@ -158,7 +176,7 @@ def end_job(machine: Machine, job_id: str, how: str) -> dict[str, Any]:
     if how not in {kind.value for kind in ENDS}:
         raise AdminError(f"a job can be sent to {' or '.join(ENDS)}, not to {how}")
     try:
-        return show_job(machine.end(job_id, ENDS[Kind(how)]))
+        return show_job(ENDS[Kind(how)](machine, job_id))
     except ValueError as error:
         raise AdminError(str(error)) from error
 
@@ -207,6 +225,19 @@ def clock_offset(request: object) -> float:
     return float(checked(CLOCK, request)["offset"])
 
 
+def to_options(base: Options, request: object) -> Options:
+    """`base`, with what the request says instead. Durations are seconds."""
+    asked = checked(OPTIONS, request)
+    given: dict[str, Any] = {name: asked.get(camel_case(name)) for name in KINDS}
+    for name, kind in KINDS.items():
+        if kind is timedelta and given[name] is not None:
+            given[name] = timedelta(seconds=given[name])
+    try:
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise AdminError(str(error)) from error
+
+
 def nothing(request: object) -> None:
     checked(Record(closed=True), request)
 
@@ -243,4 +274,5 @@ def to_work(action_type: ActionType, asked: Mapping[str, Any]) -> Work:
         action=action,
         client_id=client_id if third_party else None,
         client_token=token if third_party else None,
+        artifacts={name: asked[name] for name in ARTIFACTS if asked.get(name) is not None},
     )

@@ -1,6 +1,6 @@
 """The ten job-worker calls, one row each in CALLS: from a request to the machine, and back.
 
-It must not know HTTP. Not here yet: artifacts and throttling.
+It must not know HTTP.
 """
 
 import secrets
@@ -10,6 +10,7 @@ from typing import Any
 
 from dispatcher.emulator.machine import ActionType, Caller, CallError, Code, Job, Machine, Owner
 from dispatcher.emulator.model import input_of, structure
+from dispatcher.emulator.options import Options
 from dispatcher.emulator.shapes import Record, complaint
 
 ACCOUNT = "123456789012"
@@ -38,7 +39,7 @@ class Call:
         """Raises CallError, of ValidationException too if the request is not as it should be."""
         wrong = complaint(self.shape, request)
         if wrong is not None or not isinstance(request, dict):
-            raise CallError(Code.VALIDATION, wrong or "")
+            raise CallError(machine.options.constraint, wrong or "")
         return self.answer(self, machine, request)
 
     def caller(self, request: Request) -> Caller:
@@ -47,17 +48,18 @@ class Call:
 
 def poll(call: Call, machine: Machine, request: Request) -> Answer:
     query = request.get("queryParam") if call.owner is Owner.CUSTOM else None
-    # AWS does not say how many jobs come back if the caller names no number: one, we assume.
-    batch = request.get("maxBatchSize") or 1
     action_type = ActionType(**{part: request["actionTypeId"][part] for part in ACTION_TYPE})
-    jobs = machine.poll(call.owner, action_type, batch, query or {})
-    show = custom_job if call.owner is Owner.CUSTOM else third_party_job
-    return Answer({"jobs": [show(job) for job in jobs]}, applied=bool(jobs))
+    jobs = machine.poll(call.owner, action_type, request.get("maxBatchSize"), query or {})
+    if call.owner is Owner.CUSTOM:
+        shown = [custom_job(job, machine.options) for job in jobs]
+    else:
+        shown = [third_party_job(job) for job in jobs]
+    return Answer({"jobs": shown}, applied=bool(jobs))
 
 
 def details(call: Call, machine: Machine, request: Request) -> Answer:
     job = machine.details(call.caller(request))
-    shown: dict[str, Any] = {"id": job.id, "data": job_data(job)}
+    shown: dict[str, Any] = {"id": job.id, "data": job_data(job, machine.options)}
     if call.owner is Owner.CUSTOM:
         shown["accountId"] = ACCOUNT
     elif job.nonce is not None:  # before the first hand-out there is none
@@ -74,13 +76,11 @@ def succeed(call: Call, machine: Machine, request: Request) -> Answer:
     token = request.get("continuationToken")
     if call.owner is Owner.CUSTOM:
         check_output_variables(request.get("outputVariables") or {}, token)
-    machine.succeed(call.caller(request), call.name, request, token)
-    return Answer(None, applied=True)
+    return Answer(None, machine.succeed(call.caller(request), call.name, request, token))
 
 
 def fail(call: Call, machine: Machine, request: Request) -> Answer:
-    machine.fail(call.caller(request), call.name, request)
-    return Answer(None, applied=True)
+    return Answer(None, machine.fail(call.caller(request), call.name, request))
 
 
 def check_output_variables(variables: Mapping[str, str], token: str | None) -> None:
@@ -100,32 +100,39 @@ def third_party_job(job: Job) -> dict[str, Any]:
     return {"clientId": job.work.client_id, "jobId": job.id}
 
 
-def custom_job(job: Job) -> dict[str, Any]:
-    return {"id": job.id, "data": job_data(job), "nonce": job.nonce, "accountId": ACCOUNT}
+def custom_job(job: Job, options: Options) -> dict[str, Any]:
+    data = job_data(job, options)
+    return {"id": job.id, "data": data, "nonce": job.nonce, "accountId": ACCOUNT}
 
 
-def job_data(job: Job) -> dict[str, Any]:
+def job_data(job: Job, options: Options) -> dict[str, Any]:
     shown = {
         "actionTypeId": asdict(job.work.action_type),
         "actionConfiguration": {"configuration": dict(job.work.configuration)},
-        "pipelineContext": pipeline_context(job),
+        "pipelineContext": pipeline_context(job, options),
         "inputArtifacts": [],
         "outputArtifacts": [],
         "artifactCredentials": credentials(),
+        **job.work.artifacts,
     }
     if job.continuation_token is not None:
         shown["continuationToken"] = job.continuation_token
     return shown
 
 
-def pipeline_context(job: Job) -> dict[str, Any]:
+def pipeline_context(job: Job, options: Options) -> dict[str, Any]:
     work = job.work
+    custom = work.action_type.owner == Owner.CUSTOM
+    action = {"name": work.action}
+    if custom or options.execution_id != "absent":
+        of_job = options.execution_id == "job"
+        action["actionExecutionId"] = job.id if of_job else work.action_execution_id
     shown: dict[str, Any] = {
         "pipelineName": work.pipeline,
         "stage": {"name": work.stage},
-        "action": {"name": work.action, "actionExecutionId": work.action_execution_id},
+        "action": action,
     }
-    if work.action_type.owner == Owner.CUSTOM:  # AWS's model: not for third-party jobs
+    if custom:  # AWS's model: not for third-party jobs
         shown["pipelineArn"] = f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:{work.pipeline}"
         shown["pipelineExecutionId"] = work.pipeline_execution_id
     return shown

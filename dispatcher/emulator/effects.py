@@ -10,8 +10,7 @@ from dispatcher.emulator.faults import POLLS, Kind, Rule
 from dispatcher.emulator.machine import ENDED, Job, Machine, Status
 
 NEVER_CURRENT = "0" * 32  # stands for the previous nonce of a job that was handed out but once
-# An abandoned job: AWS does not say in which of its states it is from then on.
-ENDS = {Kind.ABANDON: Status.FAILED, Kind.TIME_OUT: Status.TIMED_OUT}
+ENDS = {Kind.ABANDON: Machine.abandon, Kind.TIME_OUT: Machine.time_out}
 ABOUT_A_JOB = {Kind.DUPLICATE_OFFER, Kind.STALE_NONCE, Kind.FOREIGN_ACKNOWLEDGE, *ENDS}
 
 
@@ -61,7 +60,7 @@ def strike(machine: Machine, rule: Rule, operation: str, request: dict[str, Any]
     elif rule.kind is Kind.FOREIGN_ACKNOWLEDGE:
         machine.begin_elsewhere(job)
     elif rule.kind in ENDS:
-        machine.end(job.id, ENDS[rule.kind])
+        ENDS[rule.kind](machine, job.id)
 
 
 def show_stale_nonces(machine: Machine, body: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+from dispatcher.emulator.options import Options
+
 
 class Owner(StrEnum):
     """Whose action type it is, which is also which five of the ten calls serve it."""
@@ -42,6 +44,7 @@ WHEN_DUE = {
     Status.IN_PROGRESS: Status.TIMED_OUT,
 }
 ENDED = {Status.TIMED_OUT, Status.SUCCEEDED, Status.FAILED}
+NOT_BEGUN = {Status.DISPATCHED, Status.QUEUED}
 
 
 class Code(StrEnum):
@@ -64,33 +67,6 @@ class CallError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-class SecondAck(StrEnum):
-    """What a second acknowledgement, or one with a stale nonce, gets: no source settles it."""
-
-    ERROR = "error"
-    STATUS = "status"
-
-
-@dataclass(frozen=True)
-class Options:
-    """Numbers that AWS publishes nowhere, hence settings."""
-
-    ack_window: timedelta = timedelta(seconds=30)
-    continuation_delay: timedelta = timedelta(seconds=30)
-    job_timeout: timedelta = timedelta(hours=1)
-    batch_cap: int = 100
-    second_ack: SecondAck = SecondAck.ERROR
-
-    def __post_init__(self) -> None:
-        nothing = timedelta(0)
-        if self.ack_window <= nothing or self.job_timeout <= nothing:
-            raise ValueError("ack_window and job_timeout must be longer than 0 seconds")
-        if self.continuation_delay < nothing:
-            raise ValueError("continuation_delay must not be negative")
-        if self.batch_cap < 1:
-            raise ValueError("batch_cap must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -120,6 +96,7 @@ class Work:
     action: str
     client_id: str | None = None
     client_token: str | None = field(default=None, repr=False)
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
     action_execution_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     pipeline_execution_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -145,6 +122,7 @@ class Result:
 @dataclass(eq=False)
 class Job:
     work: Work
+    deadline: float
     continuation_token: str | None = field(default=None, repr=False)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: Status = Status.CREATED
@@ -154,12 +132,16 @@ class Job:
     next: str | None = None
     previous_nonce: str | None = field(default=None, repr=False)
 
+    def renew_nonce(self) -> None:
+        self.previous_nonce, self.nonce = self.nonce, secrets.token_hex(16)
+
 
 # One queue for each action type and, if it has a queryable property, for each value of it.
 Queue = tuple[ActionType, str | None]
 # By time, then by order of setting. Void once the job left the state: it comes back into none
-# but Dispatched, and then only by its timer.
-Timer = tuple[float, int, Job, Status]
+# but Dispatched, and then only by its timer. Without a state it is the action's own time that ends.
+Timer = tuple[float, int, Job, Status | None]
+ACTION_TIMEOUTS = {Owner.THIRD_PARTY: timedelta(hours=1), Owner.CUSTOM: timedelta(days=1)}
 
 
 class Machine:
@@ -170,7 +152,7 @@ class Machine:
     """
 
     def __init__(self, options: Options, clock: Callable[[], float]) -> None:
-        self._options = options
+        self.options = options
         self._clock = clock
         self._now = clock()
         self._order = count()
@@ -193,7 +175,7 @@ class Machine:
     def submit(self, works: list[Work]) -> list[Job]:
         """Queue a job for each, first come first served; their action types exist from now on."""
         now = self.advance()
-        jobs = [Job(work) for work in works]
+        jobs = [Job(work, now + self._action_timeout(work.action_type)) for work in works]
         for job in jobs:
             self._rules.setdefault(job.work.action_type, Rules())
             self._add(job, now)
@@ -201,14 +183,15 @@ class Machine:
         return jobs
 
     def poll(
-        self, owner: Owner, action_type: ActionType, batch: int, query: Mapping[str, str]
+        self, owner: Owner, action_type: ActionType, batch: int | None, query: Mapping[str, str]
     ) -> list[Job]:
-        """Hand out the jobs that wait longest. Each hand-out makes a new nonce (an assumption)."""
+        """Hand out waiting jobs, as many as asked for, and as there are."""
         now = self.advance()
         waiting = self._queues.get((action_type, self._query(owner, action_type, query)))
+        most = min(batch or self.options.default_batch, self.options.batch_cap)
         jobs: list[Job] = []
-        while waiting and len(jobs) < min(batch, self._options.batch_cap):
-            job = waiting.popleft()
+        while waiting and len(jobs) < most:
+            job = waiting.popleft() if self.options.order == "fifo" else waiting.pop()
             # It may have been acknowledged, late, while it waited here to be handed out again.
             if job.status is Status.QUEUED:
                 self._dispatch(job, now)
@@ -219,23 +202,31 @@ class Machine:
         return jobs
 
     def details(self, caller: Caller) -> Job:
-        """The job in any state: a long job renews its credentials this way (an assumption)."""
+        """The job as it is; a long one renews its credentials this way."""
         self.advance()
         third_party = caller.owner is Owner.THIRD_PARTY
-        return self._find(caller, foreign=Code.INVALID_JOB if third_party else Code.JOB_NOT_FOUND)
+        foreign = self.options.custom_job if third_party else Code.JOB_NOT_FOUND
+        job = self._find(caller, foreign)
+        if job.status not in NOT_BEGUN and self.options.running_details == "error":
+            invalid = Code.INVALID_JOB if third_party else Code.JOB_NOT_FOUND
+            raise CallError(invalid, f"Job {job.id} is in state {job.status}")
+        if third_party and self.options.new_nonce == "details" and job.status is Status.DISPATCHED:
+            job.renew_nonce()
+        return job
 
     def acknowledge(self, caller: Caller, nonce: str) -> tuple[Status, bool]:
         """The job's state now, and whether this call began it.
 
-        A late acknowledgement counts until the job is handed out again (an assumption): the job
-        waits in its queue, and its nonce is still the current one.
+        A late acknowledgement may count until the job is handed out again: the job waits in its
+        queue, and its nonce is still the current one.
         """
         now = self.advance()
         job = self._find(caller)
-        if job.status in {Status.DISPATCHED, Status.QUEUED} and job.nonce == nonce:
+        in_time = NOT_BEGUN if self.options.late_ack == "accept" else {Status.DISPATCHED}
+        if job.status in in_time and job.nonce == nonce:
             self._begin(job, now)
             return job.status, True
-        if self._options.second_ack is SecondAck.STATUS:
+        if self.options.second_ack == "status":
             return job.status, False
         raise CallError(
             Code.INVALID_NONCE,
@@ -248,36 +239,49 @@ class Machine:
         operation: str,
         request: Mapping[str, Any],
         continuation_token: str | None = None,
-    ) -> None:
-        """End a running job well; with a continuation token a new job follows after the delay."""
+    ) -> bool:
+        """End a running job well; with a continuation token a new job follows after the delay.
+
+        Here and in `fail`: whether this call ended the job.
+        """
         job = self._finish(caller, Status.SUCCEEDED, operation, request)
-        if continuation_token is not None:
-            following = Job(job.work, continuation_token)
+        if job is not None and continuation_token is not None:
+            following = Job(job.work, job.deadline, continuation_token)
             job.next = following.id
             self._add(following, self._now)
-            self._wait(following, self._options.continuation_delay)
+            self._wait(following, self.options.continuation_delay)
+        return job is not None
 
-    def fail(self, caller: Caller, operation: str, request: Mapping[str, Any]) -> None:
-        self._finish(caller, Status.FAILED, operation, request)
+    def fail(self, caller: Caller, operation: str, request: Mapping[str, Any]) -> bool:
+        return self._finish(caller, Status.FAILED, operation, request) is not None
 
     def offer_again(self, job: Job) -> None:
         """The next poll answers this dispatched job first, with the nonce that it has."""
         self._repeats.add(job.id)
-        self._queues[self._queue(job.work)].appendleft(job)
+        waiting = self._queues[self._queue(job.work)]
+        waiting.appendleft(job) if self.options.order == "fifo" else waiting.append(job)
 
     def begin_elsewhere(self, job: Job) -> None:
         """A worker that nobody here knows acknowledges the job, and never puts a result."""
         self._begin(job, self.advance())
 
-    def end(self, job_id: str, status: Status) -> Job:
-        """End a job without a result. ValueError: there is no such job, or it has ended."""
+    def abandon(self, job_id: str) -> Job:
+        """End a job whose action was abandoned. ValueError: no such job, or it has ended."""
+        return self._end(job_id, Status.FAILED if self.options.abandoned == "ended" else None)
+
+    def time_out(self, job_id: str) -> Job:
+        """End a job as though its time was over. ValueError: no such job, or it has ended."""
+        return self._end(job_id, Status.TIMED_OUT)
+
+    def _end(self, job_id: str, status: Status | None) -> Job:
         now = self.advance()
         job = self._jobs.get(job_id)
         if job is None:
             raise ValueError(f"there is no job {job_id}")
         if job.status in ENDED:
             raise ValueError(f"the job has ended: it is {job.status}")
-        self._move(job, status, now)
+        if status is not None:
+            self._move(job, status, now)
         return job
 
     def jobs(self, job_id: str | None = None) -> list[Job]:
@@ -292,14 +296,21 @@ class Machine:
         self._now = max(self._now, self._clock())
         while self._timers and self._timers[0][0] <= self._now:
             due, _, job, status = heappop(self._timers)
-            if job.status is status:
+            if status is None and job.status not in ENDED:
+                self._move(job, Status.TIMED_OUT, due)
+            elif status is not None and job.status is status:
                 self._move(job, WHEN_DUE[status], due)
         return self._now
+
+    def _action_timeout(self, action_type: ActionType) -> float:
+        own = ACTION_TIMEOUTS[Owner(action_type.owner)]
+        return (self.options.action_timeout or own).total_seconds()
 
     def _query(self, owner: Owner, action_type: ActionType, query: Mapping[str, str]) -> str | None:
         if action_type.owner != owner:
             raise CallError(
-                Code.VALIDATION, f"ActionType with owner '{action_type.owner}' is not supported"
+                self.options.wrong_owner,
+                f"ActionType with owner '{action_type.owner}' is not supported",
             )
         rules = self._rules.get(action_type)
         if rules is None:
@@ -317,7 +328,7 @@ class Machine:
             raise CallError(Code.VALIDATION, f"queryParam must {wanted}")
         return None if queryable is None else query[queryable]
 
-    def _find(self, caller: Caller, foreign: Code = Code.JOB_NOT_FOUND) -> Job:
+    def _find(self, caller: Caller, foreign: str = Code.JOB_NOT_FOUND) -> Job:
         job = self._jobs.get(caller.job_id)
         if job is None:
             raise CallError(Code.JOB_NOT_FOUND, f"Job {caller.job_id} not found")
@@ -325,13 +336,15 @@ class Machine:
             raise CallError(foreign, f"Job {caller.job_id} is not of owner {caller.owner}")
         if caller.owner is Owner.THIRD_PARTY and job.work.client_token != caller.client_token:
             raise CallError(
-                Code.INVALID_CLIENT_TOKEN, "The client token is not that of the job's client"
+                self.options.wrong_client_token,
+                "The client token is not that of the job's client",
             )
         return job
 
     def _add(self, job: Job, now: float) -> None:
         self._jobs[job.id] = job
         job.history.append((job.status, now))
+        heappush(self._timers, (job.deadline, next(self._order), job, None))
 
     def _move(self, job: Job, status: Status, at: float) -> None:
         job.status = status
@@ -346,22 +359,25 @@ class Machine:
         return work.action_type, work.configuration.get(queryable)
 
     def _dispatch(self, job: Job, now: float) -> None:
-        job.previous_nonce, job.nonce = job.nonce, secrets.token_hex(16)
+        if job.nonce is None or self.options.new_nonce != "never":
+            job.renew_nonce()
         self._move(job, Status.DISPATCHED, now)
-        self._wait(job, self._options.ack_window)
+        self._wait(job, self.options.ack_window)
 
     def _begin(self, job: Job, now: float) -> None:
         self._move(job, Status.IN_PROGRESS, now)
         own = self._rules[job.work.action_type].job_timeout
-        self._wait(job, self._options.job_timeout if own is None else own)
+        self._wait(job, self.options.job_timeout if own is None else own)
 
     def _finish(
         self, caller: Caller, status: Status, operation: str, request: Mapping[str, Any]
-    ) -> Job:
+    ) -> Job | None:
         now = self.advance()
         job = self._find(caller)
-        # A repeated, late or early put is refused alike, an identical one included (an assumption).
+        # A repeated, late or early put is all the same, an identical one included.
         if job.status is not Status.IN_PROGRESS:
+            if self.options.second_put == "ignore":
+                return None
             raise CallError(
                 Code.INVALID_JOB_STATE, f"Job {job.id} is in state {job.status}, not InProgress"
             )

@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 from botocore.loaders import create_loader
-from botocore.model import MapShape, ServiceModel, StructureShape
+from botocore.model import ListShape, MapShape, ServiceModel, StructureShape
 from botocore.model import Shape as Modelled
 
-from dispatcher.emulator.shapes import Number, Record, Shape, Text, TextMap, Unchecked
+from dispatcher.emulator.shapes import Items, Number, Record, Shape, Text, TextMap, Unchecked
 
 # The loader alone: a session would read the user's AWS configuration, which is not for a server.
 SERVICE = ServiceModel(create_loader().load_service_model("codepipeline", "service-2"))
@@ -40,10 +40,18 @@ def named(name: str) -> Shape:
 
 
 def compiled(shape: Modelled) -> Shape:
-    if isinstance(shape, StructureShape):
-        return record(shape)
-    if isinstance(shape, MapShape):
-        return TextMap(shape.metadata.get("max", TextMap.most), text(shape.key), text(shape.value))
+    match shape:
+        case StructureShape():
+            return record(shape)
+        case MapShape():
+            most = shape.metadata.get("max", TextMap.most)
+            return TextMap(most, text(shape.key), text(shape.value))
+        case ListShape():
+            return Items(compiled(shape.member), shape.metadata.get("max", Items.most))
+    return simple(shape)
+
+
+def simple(shape: Modelled) -> Shape:
     if shape.type_name == "string":
         return text(shape)
     if shape.type_name in {"integer", "long"}:

@@ -4,10 +4,11 @@ It must not know what a call means: `calls` and `admin` answer, the machine deci
 """
 
 import json
-import math
+import os
 import signal
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -18,16 +19,22 @@ from typing import Any, NoReturn
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dispatcher.emulator import admin, effects
+from dispatcher.emulator import admin, bodies, effects
 from dispatcher.emulator.calls import CALLS, Answer
 from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
-from dispatcher.emulator.machine import CallError, Machine, Options
+from dispatcher.emulator.machine import CallError, Machine
+from dispatcher.emulator.options import Options
+from dispatcher.emulator.services import forget, services, signed_for
 from dispatcher.emulator.signature import check_signature, check_signing_time
+from dispatcher.emulator.throttle import Throttle
 from dispatcher.emulator.wire import Dropped, OpenProtocol, Truncated, Waits
 
 TARGET = "CodePipeline_20150709."
@@ -47,21 +54,29 @@ class Front:
     """The endpoints around one machine: one event loop, no threads, no await while it works."""
 
     def __init__(self, options: Options, clock: Callable[[], float] = time.time) -> None:
-        self.machine = Machine(options, clock)
+        self.options = options
+        self.clock = clock
+        self.waits = Waits()
+        self.begin(options)
+
+    def begin(self, options: Options) -> None:
+        self.machine = Machine(options, self.clock)
+        self.throttle = Throttle(options.rate, self.clock)
         self.log = admin.CallLog()
         self.faults = Faults()
-        self.waits = Waits()
-        self.clock = clock
         self.offset = 0.0  # seconds by which AWS's clock, as callers see it, is ahead of ours
 
     async def call(self, http: Request) -> Response:
         """One of the ten calls."""
-        body = await http.body()
         target = http.headers.get("x-amz-target", "")
         request: Any = None
         try:
+            body = await bodies.read(http)
             self.check(http.headers)
             request = decode_call(body)
+        except bodies.TooLargeError as error:
+            too_large = refused("RequestEntityTooLargeException", str(error), 413)
+            return self.answer(target, request, too_large)
         except CallError as error:
             return self.answer(target, request, refused(error.code, error.message))
         fault = self.fault(target, request) if self.faults else None
@@ -73,6 +88,8 @@ class Front:
         check_signature(headers.get("authorization"))
         if self.offset:
             check_signing_time(headers.get("x-amz-date"), self.clock() + self.offset)
+        if not self.throttle.takes():
+            raise CallError("ThrottlingException", "Rate exceeded")
 
     def handle(self, target: str, request: object) -> Reply:
         try:
@@ -141,17 +158,17 @@ class Front:
         )
 
     async def add_jobs(self, http: Request) -> Response:
-        return admin_answer(admin.add_jobs(self.machine, decode_admin(await http.body())))
+        return admin_answer(admin.add_jobs(self.machine, await read_admin(http)))
 
     async def add_action_type(self, http: Request) -> Response:
-        return admin_answer(admin.add_action_type(self.machine, decode_admin(await http.body())))
+        return admin_answer(admin.add_action_type(self.machine, await read_admin(http)))
 
     async def show_jobs(self, http: Request) -> Response:
         admin.only(http.query_params, "id")
         return admin_answer(admin.show_jobs(self.machine, http.query_params.get("id")))
 
     async def end_job(self, http: Request) -> Response:
-        admin.nothing(decode_admin(await http.body() or b"{}"))
+        admin.nothing(await read_admin(http, empty=b"{}"))
         job_id, how = http.path_params["job_id"], http.path_params["how"]
         return admin_answer(admin.end_job(self.machine, job_id, how))
 
@@ -160,7 +177,7 @@ class Front:
         return Response(self.log.text(), media_type="application/json")
 
     async def add_faults(self, http: Request) -> Response:
-        added = admin.add_faults(self.faults, decode_admin(await http.body()))
+        added = admin.add_faults(self.faults, await read_admin(http))
         return self.fault_answer(added)
 
     async def show_faults(self, http: Request) -> Response:
@@ -176,19 +193,55 @@ class Front:
         return self.fault_answer(self.faults.get())
 
     async def release(self, http: Request) -> Response:
-        found = admin.faults_to_release(self.faults, decode_admin(await http.body()))
+        found = admin.faults_to_release(self.faults, await read_admin(http))
         return admin_answer({"released": self.waits.release(fault.id for fault in found)})
 
     async def set_clock(self, http: Request) -> Response:
-        self.offset = admin.clock_offset(decode_admin(await http.body()))
+        self.offset = admin.clock_offset(await read_admin(http))
         return admin_answer({"offset": self.offset})
+
+    async def reset(self, http: Request) -> Response:
+        """As after a start: calls that wait get no answer, what moto holds is gone too."""
+        options = admin.to_options(self.options, await read_admin(http, empty=b"{}"))
+        self.waits.end()
+        self.begin(options)
+        await run_in_threadpool(forget)
+        return admin_answer({})
 
     def fault_answer(self, faults: list[Fault]) -> Response:
         shown = [{**fault.show(), "held": self.waits.held(fault.id)} for fault in faults]
         return admin_answer({"faults": shown})
 
 
-def create_app(front: Front) -> Starlette:
+def create_app(front: Front) -> ASGIApp:
+    """All of AWS at one address: CodePipeline's calls and ours here, the rest to moto."""
+    ours = job_calls(front)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (ours if is_ours(scope) else services)(scope, receive, send)
+
+    return app
+
+
+def is_ours(scope: Scope) -> bool:
+    """Whether a request is for CodePipeline, or is an admin call.
+
+    Its calls are told by their target, or by the signature's scope. An unsigned form may be STS's,
+    and a path S3's; what else is unsigned gets CodePipeline's error.
+    """
+    if scope["path"] != "/":
+        return bool(scope["path"].startswith("/_admin/"))
+    headers = Headers(scope=scope)
+    if headers.get("x-amz-target", "").startswith(TARGET):
+        return True
+    service = signed_for(headers.get("authorization"))
+    if service is not None:
+        return service == "codepipeline"
+    form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    return bool(scope["method"] == "POST") and not form
+
+
+def job_calls(front: Front) -> Starlette:
     return Starlette(
         routes=[
             Route("/", front.call, methods=["POST"]),
@@ -202,6 +255,7 @@ def create_app(front: Front) -> Starlette:
             Route("/_admin/faults", front.remove_faults, methods=["DELETE"]),
             Route("/_admin/release", front.release, methods=["POST"]),
             Route("/_admin/clock", front.set_clock, methods=["POST"]),
+            Route("/_admin/reset", front.reset, methods=["POST"]),
         ],
         exception_handlers={
             admin.AdminError: wrong_admin_call,
@@ -215,31 +269,18 @@ def refused(code: str, message: str, status: int = 400) -> Reply:
     return Reply({"__type": code, "message": message}, status, code)
 
 
-def decode(body: bytes) -> Any:
-    """Raises ValueError, also for the NaN and Infinity that Python alone takes for JSON."""
-    try:
-        return json.loads(body, parse_float=finite, parse_constant=finite)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a number that JSON can hold")
-    return number
-
-
 def decode_call(body: bytes) -> Any:
     try:
-        return decode(body or b"{}")
+        return bodies.decode(body or b"{}")
     except ValueError as error:
         raise CallError("SerializationException", f"The body is not JSON: {error}") from error
 
 
-def decode_admin(body: bytes) -> Any:
+async def read_admin(http: Request, empty: bytes = b"") -> Any:
     try:
-        return decode(body)
+        return bodies.decode(await bodies.read(http) or empty)
+    except bodies.TooLargeError as error:
+        raise admin.AdminError(str(error)) from error
     except ValueError as error:
         raise admin.AdminError(f"the body is not JSON: {error}") from error
 
@@ -289,8 +330,11 @@ class AnnouncingServer(uvicorn.Server):
         sys.stdout.flush()
 
 
-def serve(*, port: int, host: str = "127.0.0.1", options: Options) -> None:
-    """Run until SIGTERM or SIGINT, then exit 0. Port 0: a free one. A port taken: exit 1."""
+def serve(*, port: int, host: str = "127.0.0.1", options: Options, until_eof: bool = False) -> None:
+    """Run until SIGTERM or SIGINT, then exit 0. Port 0: a free one. A port taken: exit 1.
+
+    `until_eof`: also until standard input closes, so that it never outlives who started it.
+    """
     try:
         listener = socket.create_server((host, port), backlog=1024)
     except (OSError, OverflowError) as error:
@@ -316,9 +360,17 @@ def serve(*, port: int, host: str = "127.0.0.1", options: Options) -> None:
         # Longer than clients keep an idle connection, lest one is closed under a request.
         timeout_keep_alive=300,
     )
+    if until_eof:
+        threading.Thread(target=leave_at_eof, daemon=True).start()
     with listener:
         AnnouncingServer(config, front.waits).run(sockets=[listener])
 
 
 def leave(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
+
+
+def leave_at_eof() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

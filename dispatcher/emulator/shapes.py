@@ -93,6 +93,23 @@ class TextMap:
 
 
 @dataclass(frozen=True)
+class Items:
+    """A list; AWS counts from 1."""
+
+    item: "Shape"
+    most: float = math.inf
+
+    def faults(self, value: Any, at: str) -> Iterator[str]:
+        if not isinstance(value, list):
+            yield unfit(at, "Member must be a list")
+            return
+        if len(value) > self.most:
+            yield unfit(at, at_most("length", self.most))
+        for number, item in enumerate(value, 1):
+            yield from self.item.faults(item, f"{at}.{number}.member")
+
+
+@dataclass(frozen=True)
 class Record:
     """A structure. AWS ignores members that it does not know; a closed one refuses them."""
 
@@ -123,7 +140,7 @@ class Unchecked:
         return iter(())
 
 
-Shape = Text | Number | TextMap | Record | Unchecked
+Shape = Text | Number | TextMap | Items | Record | Unchecked
 
 
 def fails(shape: Text, value: str) -> bool:

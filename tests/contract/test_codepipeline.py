@@ -683,7 +683,7 @@ class Emulator:
 def running() -> Iterator[Emulator]:
     code = (
         "from datetime import timedelta\n"
-        "from dispatcher.emulator.machine import Options\n"
+        "from dispatcher.emulator.options import Options\n"
         "from dispatcher.emulator.server import serve\n"
         "serve(port=0, options=Options(continuation_delay=timedelta(0)))"
     )

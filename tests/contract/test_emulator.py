@@ -47,7 +47,7 @@ TEN_CALLS = [
     "PutThirdPartyJobFailureResult",
 ]
 SERVE = (
-    "from datetime import timedelta as t; from dispatcher.emulator.machine import *; "
+    "from datetime import timedelta as t; from dispatcher.emulator.options import Options; "
     "from dispatcher.emulator.server import serve; serve(port={port}, options=Options({options}))"
 )
 
@@ -428,7 +428,7 @@ def test_a_job_that_runs_too_long_is_timed_out_and_takes_no_result() -> None:
 
 
 def test_a_second_acknowledgement_may_be_told_the_status() -> None:
-    with emulator_with("second_ack=SecondAck.STATUS, batch_cap=2") as emulator:
+    with emulator_with("second_ack='status', batch_cap=2") as emulator:
         emulator.add_jobs(BUILD, count=3)
         jobs = emulator.aws.poll_for_jobs(actionTypeId=BUILD, maxBatchSize=1_000_000)["jobs"]
         again = {"jobId": jobs[0]["id"], "nonce": jobs[0]["nonce"]}

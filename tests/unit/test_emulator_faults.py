@@ -1,6 +1,7 @@
 """Which rule takes effect for which call, without a call being made."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,12 +14,12 @@ from dispatcher.emulator.machine import (
     ActionType,
     Caller,
     Machine,
-    Options,
     Owner,
     Rules,
     Status,
     Work,
 )
+from dispatcher.emulator.options import Options
 from dispatcher.emulator.wire import Waits
 
 ACK, PUT, POLL = "AcknowledgeJob", "PutJobSuccessResult", "PollForJobs"
@@ -212,8 +213,12 @@ def test_rules_are_numbered_shown_and_removed() -> None:
     assert three.id == "3"
 
 
-@pytest.mark.parametrize("status", [Status.FAILED, Status.TIMED_OUT])
-def test_a_job_that_was_ended_from_outside_never_comes_back(status: Status) -> None:
+@pytest.mark.parametrize(
+    ("end", "status"), [(Machine.abandon, Status.FAILED), (Machine.time_out, Status.TIMED_OUT)]
+)
+def test_a_job_that_was_ended_from_outside_never_comes_back(
+    end: Callable[[Machine, str], object], status: Status
+) -> None:
     now = [1000.0]
     machine = Machine(Options(), lambda: now[0])
     build = ActionType("Build", "Custom", "Mine", "1")
@@ -223,15 +228,15 @@ def test_a_job_that_was_ended_from_outside_never_comes_back(status: Status) -> N
     machine.offer_again(dispatched)
 
     for job in (dispatched, queued):
-        machine.end(job.id, status)
+        end(machine, job.id)
     now[0] += 100_000
 
     assert machine.poll(Owner.CUSTOM, build, 10, {}) == []
     assert [job.status for job in machine.jobs()] == [status] * 2
     with pytest.raises(ValueError, match="has ended"):
-        machine.end(queued.id, status)
+        end(machine, queued.id)
     with pytest.raises(ValueError, match="no job"):
-        machine.end("unknown", status)
+        end(machine, "unknown")
 
 
 def test_a_job_offered_again_is_not_lost_when_its_window_ends_first() -> None:
@@ -293,7 +298,7 @@ def test_what_can_befall_a_job_depends_on_its_state() -> None:
     assert can() == kinds
     machine.acknowledge(Caller(Owner.CUSTOM, job.id), job.nonce or "")
     assert can() == kinds[1:]
-    machine.end(job.id, Status.FAILED)
+    machine.abandon(job.id)
     assert can() == [Kind.STALE_NONCE, Kind.HOLD]
 
 

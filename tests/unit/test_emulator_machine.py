@@ -12,13 +12,12 @@ from dispatcher.emulator.machine import (
     Code,
     Job,
     Machine,
-    Options,
     Owner,
     Rules,
-    SecondAck,
     Status,
     Work,
 )
+from dispatcher.emulator.options import Options
 
 DEPLOY = ActionType("Deploy", "ThirdParty", "Acme", "1")
 BUILD = ActionType("Build", "Custom", "Mine", "1")
@@ -203,7 +202,7 @@ def test_a_second_acknowledgement_is_refused(machine: Machine) -> None:
 
 
 def test_a_second_or_stale_acknowledgement_may_be_told_the_status_instead(clock: Clock) -> None:
-    machine = Machine(Options(second_ack=SecondAck.STATUS), clock)
+    machine = Machine(Options(second_ack="status"), clock)
     job = running(machine)
     machine.submit([work()])
     (offered,) = poll(machine)
@@ -351,9 +350,8 @@ def test_a_job_ends_once_however_often_its_result_is_put(machine: Machine) -> No
     assert len(machine.jobs()) == 2
 
 
-def test_moves_that_nobody_watched_are_made_in_the_order_of_their_times(
-    machine: Machine, clock: Clock
-) -> None:
+def test_moves_that_nobody_watched_are_made_in_the_order_of_their_times(clock: Clock) -> None:
+    machine = Machine(Options(action_timeout=timedelta(days=1)), clock)
     chained, timed = running(machine), running(machine)
     clock.now += 3580
     machine.succeed(asking(chained), "Put", {}, "step 2")
@@ -469,6 +467,11 @@ def test_a_queryable_property_cannot_change(machine: Machine) -> None:
         {"job_timeout": timedelta(0)},
         {"continuation_delay": timedelta(seconds=-1)},
         {"batch_cap": 0},
+        {"default_batch": 0},
+        {"action_timeout": timedelta(0)},
+        {"rate": -1},
+        {"second_ack": "maybe"},
+        {"wrong_owner": "no name"},
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, timedelta | int]) -> None:
