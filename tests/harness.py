@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+
+from dispatcher.emulator.client import Emulator
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class Fleet:
         self.processes: list[Process] = []
         self.redis_url = redis_url
         self.emulator = ""
+        self.aws = Emulator("")  # until one is started
         tokens = folder / "tokens.json"
         tokens.write_text(json.dumps(TOKENS))
         self.env = {
@@ -103,6 +105,7 @@ class Fleet:
         process = self.start("emulator", "dispatcher", "emulator", "--port", "0", *flags)
         line = eventually(lambda: process.output.partition("\n")[0], "the emulator listens")
         self.emulator = line.split()[-1]
+        self.aws = Emulator(self.emulator)
         self.env["AWS_ENDPOINT_URL_CODEPIPELINE"] = self.emulator
         return process
 
@@ -137,14 +140,14 @@ class Fleet:
         if owner == "ThirdParty":
             body["clientId"] = given.pop("client", "client")
             body["clientToken"] = given.pop("token", TOKENS.get(body["clientId"], "unknown"))
-        return list(self._call("/_admin/jobs", body)["jobIds"])
+        return list(self.aws.ask("/_admin/jobs", body)["jobIds"])
 
     def job(self, job_id: str) -> dict[str, Any]:
-        found: list[dict[str, Any]] = self._call(f"/_admin/jobs?id={job_id}")
+        found: list[dict[str, Any]] = self.aws.ask(f"/_admin/jobs?id={job_id}")
         return found[0]
 
     def log(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._call("/_admin/log")
+        found: list[dict[str, Any]] = self.aws.ask("/_admin/log")
         return found
 
     def calls(self, job_id: str, operation: str = "") -> list[dict[str, Any]]:
@@ -180,11 +183,6 @@ class Fleet:
     def release(self, job_id: str) -> None:
         """Lets a handler that holds go on."""
         (self.folder / f"go-{job_id}").touch()
-
-    def _call(self, path: str, body: object = None) -> Any:
-        payload = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(self.emulator + path, payload, timeout=10) as answer:  # noqa: S310
-            return json.load(answer)
 
     def end(self) -> None:
         for process in reversed(self.processes):
