@@ -21,7 +21,7 @@ ALARM_EVERY = 60.0  # seconds between two lines of one alarm
 SHORTEST_SECRET = 4  # characters; a shorter text is too common to be blotted out
 ALARMS = frozenset({
     Event.UNKNOWN_CLIENT, Event.TOKENS_DOWN, Event.TYPE_UNKNOWN, Event.LEDGER_DOWN,
-    Event.NO_WORKERS,
+    Event.NO_WORKERS, Event.DAMAGED,
     Event.BROKER_DOWN, Event.POLL_FAILED, Event.POLL_THROTTLED, Event.NO_ACTION,
 })  # fmt: skip
 
@@ -40,7 +40,9 @@ class LogObserver:
 
     def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
         level, message = event.value
-        if event in ALARMS and not self._may_say(event, ref, fields.get("action_type")):
+        if event in ALARMS and not self._may_say(
+            event, ref, fields.get("action_type", fields.get("key"))
+        ):
             return
         secrets = fields.pop("secrets", ())
         error = fields.pop("error", None)
@@ -53,9 +55,9 @@ class LogObserver:
             )
         log.log(logging.getLevelName(level.upper()), message, extra=fields)
 
-    def _may_say(self, event: Event, ref: JobRef | None, action_type: object) -> bool:
-        """Once a minute for each client, action type or cause."""
-        key = (event, ref.client_id if ref else None, action_type)
+    def _may_say(self, event: Event, ref: JobRef | None, about: object) -> bool:
+        """Once a minute for each client, action type or key."""
+        key = (event, ref.client_id if ref else None, about)
         now = time.monotonic()
         with self._lock:
             if now - self._said.get(key, -ALARM_EVERY) < ALARM_EVERY:

@@ -21,7 +21,7 @@ from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.leases import Leases
 from dispatcher.engine.model import Action
 from dispatcher.engine.poller import Poller
-from dispatcher.engine.ports import Broker
+from dispatcher.engine.ports import Broker, Event
 from dispatcher.engine.report import Reporter
 from dispatcher.engine.run import Runner
 from dispatcher.engine.sweep import Sweeper
@@ -84,7 +84,9 @@ class Wiring:
         times, clock, observer = given.times, SystemClock(), LogObserver()
         redis = connect(given.redis_url.get_secret_value())
         api = CodePipeline(connections=process.concurrency + SPARE)
-        ledger = RedisLedger(redis, times)
+        ledger = RedisLedger(
+            redis, times, lambda key, why: observer.saw(Event.DAMAGED, key=key, why=why)
+        )
         jobs = Jobs(api, client_tokens(given))
         acknowledger = Acknowledger(jobs, ledger, observer, clock, times)
         self.leases = leases = Leases(ledger, observer, clock, times, stopping, process.fence)

@@ -136,6 +136,10 @@ class Event(Enum):
     PUT_FAILED = ("warning", "put failed")
     PUT_ANYHOW = ("warning", "put without the ledger")
     DEAD = ("error", "AWS refuses the result for good")
+    DAMAGED = (
+        "error",
+        "a key in Redis holds what it must not: nobody acts on it until it is mended",
+    )
     LEDGER_DOWN = ("error", "the ledger does not answer")
     PUT_LATER = ("warning", "to be put later")
     BROKER_DOWN = ("error", "the broker does not answer")

@@ -42,15 +42,65 @@ local function index_key(type) return 'dispatcher:index:' .. provider(type) end
 
 local function resting_key(type) return 'dispatcher:resting:' .. provider(type) end
 
+-- What is not as it must be, for an alarm: each a key, and why.
+local damaged = {}
+
+local function reply(answer)
+  if #damaged > 0 then answer.damaged = damaged end
+  return cjson.encode(answer)
+end
+
+-- Whether a key holds what it should, or nothing. What it holds else is left to an operator.
+local function usable(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found == 'none' or found == kind then return true end
+  damaged[#damaged + 1] = {key, 'is a ' .. found .. ', not a ' .. kind}
+  return false
+end
+
+local STATES = {queued = true, running = true, finished = true, reported = true}
+local ACKS = {no = true, presumed = true, sure = true}
+local NUMBERS = {'attempt', 'deaths', 'starts', 'retries', 'publish_at', 'lease'}
+
+local function wrong_with(r)
+  if r.v ~= '1' then return 'has a version that this release does not know' end
+  if not (r.type and provider(r.type) and r.region) then return 'names no action type or region' end
+  if not STATES[r.state] then return 'has an unknown state' end
+  if not ACKS[r.ack or 'no'] then return 'has an unknown ack' end
+  for _, name in ipairs({'offered', 'finished', 'deadline', unpack(NUMBERS)}) do
+    if r[name] and not string.match(r[name], '^-?%d+$') then return 'has no number as its ' .. name end
+  end
+  for _, name in ipairs({'tried', 'begun'}) do -- a verdict is not for Lua to read
+    if r[name] and not pcall(cjson.decode, r[name]) then return 'has no JSON as its ' .. name end
+  end
+  return nil
+end
+
+-- The record, or nil. What cannot be read is no record that is not there: false, and nobody acts on it.
 local function read(job)
-  local flat = redis.call('HGETALL', record_key(job))
+  local key = record_key(job)
+  if not usable(key, 'hash') then return false end
+  local flat = redis.call('HGETALL', key)
   if #flat == 0 then return nil end
   local r = {}
   for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
-  for _, name in ipairs({'attempt', 'deaths', 'starts', 'retries', 'publish_at', 'lease'}) do
-    r[name] = tonumber(r[name]) or 0
+  local wrong = wrong_with(r)
+  if wrong then
+    damaged[#damaged + 1] = {key, wrong}
+    return false, r.v and r.v ~= '1'
   end
+  for _, name in ipairs(NUMBERS) do r[name] = tonumber(r[name]) or 0 end
   r.ack = r.ack or 'no'
+  return r
+end
+
+-- The same for who holds the job: who is sure of its acknowledgement makes a damaged record anew.
+local function read_mine(job, claim)
+  local r, newer = read(job)
+  if r == false and claim.ack == 'sure' and not newer then
+    redis.call('DEL', record_key(job))
+    return nil
+  end
   return r
 end
 
@@ -70,13 +120,20 @@ end
 
 local function note(job, event, detail)
   local key = record_key(job) .. ':timeline'
+  if not usable(key, 'list') then return end
   redis.call('RPUSH', key, cjson.encode({now, event, detail or ''}))
   redis.call('LTRIM', key, -40, -1)
   -- The list may be younger than the record's last `keep`.
   redis.call('PEXPIRE', key, redis.call('PTTL', record_key(job)))
 end
 
+local function indexed(type)
+  local index, resting = usable(index_key(type), 'zset'), usable(resting_key(type), 'zset')
+  return index and resting
+end
+
 local function unlook(job, type)
+  if not indexed(type) then return end
   redis.call('ZREM', index_key(type), job)
   redis.call('ZREM', resting_key(type), job)
 end
@@ -84,6 +141,7 @@ end
 -- Somebody must look at `at`: the record's lease, except that a sweep moves only the score.
 local function look(job, type, at, rests)
   local key = rests and resting_key(type) or index_key(type)
+  if not indexed(type) then return end
   unlook(job, type)
   redis.call('ZADD', key, string.format('%.0f', at), job)
   redis.call('PEXPIRE', key, 8 * DAY)
@@ -127,8 +185,7 @@ local function must_publish(r)
   return r.state == 'queued' or r.lease <= now
 end
 
-for _, offer in ipairs(args.offers) do
-  local r = read(offer.job)
+local function offered(offer, r)
   if not r then
     local fields = reference(offer)
     fields.state, fields.ack = 'queued', 'no'
@@ -147,22 +204,28 @@ for _, offer in ipairs(args.offers) do
     note(offer.job, r and 'offered again' or 'offered')
   end
 end
-return cjson.encode({jobs = publish})
+
+for _, offer in ipairs(args.offers) do
+  local r = read(offer.job)
+  if r ~= false then offered(offer, r) end
+end
+return reply({jobs = publish})
 
 --- begin: {job, type, client, region, owner, nonce, only = {how = true}, window, fresh} -> {how, ...} or {drop}
-local function drop(why) return cjson.encode({drop = why}) end
+local function drop(why) return reply({drop = why}) end
 
 local function answer(text, r)
   local begun = cjson.decode(text)
   begun.age = now - (begun.offered or 0)
   begun.verdict_age = now - (tonumber(r.finished) or now)
-  return cjson.encode(begun)
+  return reply(begun)
 end
 
 local function how_to_begin(r)
   if r.dead then return nil, 'a dead letter' end
   if r.state == 'reported' then return nil, 'reported' end
-  if r.ack == 'no' and redis.call('SISMEMBER', 'dispatcher:paused', provider(r.type)) == 1 then
+  local paused = 'dispatcher:paused'
+  if r.ack == 'no' and usable(paused, 'set') and redis.call('SISMEMBER', paused, provider(r.type)) == 1 then
     return nil, 'paused'
   end
   local waits = r.state ~= 'queued' or r.ack ~= 'no'
@@ -184,6 +247,7 @@ local function tried_with(r, nonce, offered)
 end
 
 local r = read(args.job)
+if r == false then return drop('its record is damaged') end
 if not r then return drop('no record') end
 if r.type ~= args.type or r.client ~= args.client or r.region ~= args.region then return drop('another job') end
 if r.owner == args.owner and r.begun and (r.state == 'running' or r.state == 'finished') then return answer(r.begun, r) end
@@ -191,6 +255,7 @@ if r.owner == args.owner and r.begun and (r.state == 'running' or r.state == 'fi
 local how, why = how_to_begin(r)
 if not how then return drop(why) end
 if args.only and (r.ack == 'no' or not args.only[how]) then return drop('not for settle') end
+if not indexed(r.type) then return drop('no sweep would find it') end
 
 local calls = r.ack == 'no'
 local offered = tonumber(r.offered) or 0
@@ -218,7 +283,8 @@ return answer(begun, r)
 local lost = {}
 
 local function renew(beat)
-  local r = read(beat.job)
+  local r = read_mine(beat.job, beat)
+  if r == false then return false end
   local right = may_write(r, beat)
   if not right then return false end
   if right == 'mine' and r.dead then return true end
@@ -245,16 +311,17 @@ end
 for _, beat in ipairs(args.beats) do
   if not renew(beat) then lost[#lost + 1] = beat.owner end
 end
-return cjson.encode({lost = lost})
+return reply({lost = lost})
 
 --- finish: {job, owner, attempt, type, client, region, ack, starts, retries, lease, arm, ...} -> {ok, facts}
-local r = read(args.job)
+local r = read_mine(args.job, args)
+if r == false then return reply({ok = false}) end
 local mine = r and r.owner == args.owner and (r.state == 'running' or r.state == 'finished')
 local key = record_key(args.job)
 
 -- An operator acts on what nobody holds, and leaves what is known of it.
 if args.operator then
-  if not r or r.state == 'reported' or r.lease > now then return cjson.encode({ok = false}) end
+  if not r or r.state == 'reported' or r.lease > now then return reply({ok = false}) end
   for _, name in ipairs({'attempt', 'ack', 'starts', 'retries'}) do args[name] = r[name] end
 end
 
@@ -269,6 +336,7 @@ local function rewrite(state, more)
 end
 
 local function ended(outcome)
+  if not usable('dispatcher:history', 'list') then return end
   redis.call('LPUSH', 'dispatcher:history', cjson.encode({
     at = now, job = args.job, type = r.type, client = r.client, region = r.region, outcome = outcome,
     attempt = r.attempt,
@@ -350,10 +418,11 @@ function arms.done()
 end
 
 local ok = arms[args.arm]()
-return cjson.encode({ok = ok, facts = ok and r and facts(args.job, r) or nil})
+return reply({ok = ok, facts = ok and r and facts(args.job, r) or nil})
 
 --- due: {types = {provider = {type = true}}, limit, fresh, lease, sweep} -> {jobs = {facts}}
 local overdue = {}
+if not usable('dispatcher:sweep', 'hash') then redis.call('DEL', 'dispatcher:sweep') end
 local seen = redis.call('HMGET', 'dispatcher:sweep', 'last', 'blind')
 local last, blind = tonumber(seen[1]), tonumber(seen[2]) or 0
 
@@ -361,13 +430,16 @@ local last, blind = tonumber(seen[1]), tonumber(seen[2]) or 0
 if not last or last > now or now - last > 3 * args.sweep then blind = now + args.lease / 2 end
 redis.call('HSET', 'dispatcher:sweep', 'last', string.format('%.0f', now), 'blind', string.format('%.0f', blind))
 redis.call('PEXPIRE', 'dispatcher:sweep', math.max(DAY, 6 * args.sweep))
-if now < blind then return cjson.encode({jobs = overdue}) end
+if now < blind then return reply({jobs = overdue}) end
 
 -- A type that the asker does not know is left for a worker that does.
 local function sweep(zset, types, rests)
+  if not usable(zset, 'zset') then return end
   for _, job in ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, args.limit)) do
     local r = read(job)
-    if not r or r.state == 'reported' or (r.state == 'queued' and r.ack == 'no') then
+    if r == false then
+      redis.call('ZADD', zset, string.format('%.0f', now + args.fresh), job)
+    elseif not r or r.state == 'reported' or (r.state == 'queued' and r.ack == 'no') then
       redis.call('ZREM', zset, job)
     elseif types[r.type] then
       look(job, r.type, now + args.fresh, rests)
@@ -380,4 +452,4 @@ for name, types in pairs(args.types) do
   sweep('dispatcher:index:' .. name, types, false)
   sweep('dispatcher:resting:' .. name, types, true)
 end
-return cjson.encode({jobs = overdue})
+return reply({jobs = overdue})

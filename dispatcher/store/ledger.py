@@ -49,10 +49,19 @@ def duration(ms: float) -> timedelta:
 
 
 class RedisLedger:
-    """`Ledger` on one Redis. Every script runs alone there, so each step is atomic."""
+    """`Ledger` on one Redis. Every script runs alone there, so each step is atomic.
 
-    def __init__(self, redis: "Redis", times: Times) -> None:
+    `damaged` is told the key of what cannot be read, and why: only an operator acts on that.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        times: Times,
+        damaged: Callable[[str, str], None] = lambda _key, _why: None,
+    ) -> None:
         self._redis = redis
+        self._damaged = damaged
         prelude, scripts = _sources()
         self._scripts = {name: redis.register_script(prelude + body) for name, body in scripts}
         self._fresh = milliseconds(times.fresh)
@@ -97,7 +106,9 @@ class RedisLedger:
             return _begun(ref, answer)
         except (KeyError, TypeError, ValueError):
             # Its lease ends, and a worker of that release begins it.
-            return Dropped("written by another release, which this one cannot read")
+            why = "written by another release, which this one cannot read"
+            self._damaged(f"dispatcher:job:{ref.job_id}", why)
+            return Dropped(why)
 
     def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]:
         rows = [_beat(beat) for beat in beats]
@@ -139,6 +150,8 @@ class RedisLedger:
     def _run(self, name: str, **arguments: Any) -> Facts:
         given = [json.dumps(arguments, separators=(",", ":"))]
         answer: Facts = json.loads(self._reached(lambda: self._scripts[name](args=given)))
+        for key, why in answer.pop("damaged", ()):
+            self._damaged(key, why)
         return answer
 
     def _reached(self, ask: Callable[[], Any]) -> Any:

@@ -1333,12 +1333,175 @@ def test_a_redis_that_is_away_is_said_to_be_down_without_a_word_of_what_it_was_t
 def test_a_script_error_is_said_without_a_word_of_what_it_was_told(
     ledger: RedisLedger, redis: Redis
 ) -> None:
-    redis.set(KEY, "not a hash")
+    redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(LedgerDown) as raised:
+            offer(ledger, nonce="secret-nonce")
+    finally:
+        redis.config_set("maxmemory", "0")
 
-    with pytest.raises(LedgerDown) as raised:
-        begin(ledger, "host/task/1", "secret-nonce")
+    assert str(raised.value) == "OutOfMemoryError"
 
-    assert str(raised.value) == "ResponseError"
+
+# What is damaged
+
+
+OTHER = replace(JOB, job_id="job-3")
+OTHER_KEY = "dispatcher:job:job-3"
+
+
+class Alarms(list[tuple[str, str]]):
+    def __call__(self, key: str, why: str) -> None:
+        self.append((key, why))
+
+    @property
+    def keys(self) -> set[str]:
+        return {key for key, _ in self}
+
+
+@pytest.fixture
+def alarms() -> Alarms:
+    return Alarms()
+
+
+@pytest.fixture
+def watched(redis: Redis, alarms: Alarms) -> RedisLedger:
+    return RedisLedger(redis, TIMES, alarms)
+
+
+def spoil(redis: Redis, field: str, value: str) -> None:
+    if field == "":
+        redis.delete(KEY)
+        redis.set(KEY, value)
+    else:
+        redis.hset(KEY, field, value)
+
+
+DAMAGE = {
+    "no hash": ("", "text"),
+    "version": ("v", "2"),
+    "state": ("state", "lost"),
+    "ack": ("ack", "maybe"),
+    "type": ("type", "Acme"),
+    "lease": ("lease", "soon"),
+    "endless lease": ("lease", "inf"),
+    "attempt": ("attempt", "1.5"),
+    "tried": ("tried", "["),
+    "begun": ("begun", "}"),
+}
+damage = pytest.mark.parametrize("spoilt", DAMAGE.values(), ids=DAMAGE)
+
+
+@damage
+def test_a_damaged_record_is_neither_offered_nor_begun_and_others_are(
+    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str]
+) -> None:
+    offer(watched)
+    spoil(redis, *spoilt)
+    before = redis.dump(KEY)
+    pass_by = watched.offer("poll-2", watched.now(), {JOB: None, OTHER: None})
+
+    assert pass_by == [OTHER]
+    assert drop(watched) == "its record is damaged"
+    assert redis.dump(KEY) == before
+    assert alarms.keys == {KEY}
+    assert begin(watched, "host/task/3", ref=OTHER).how is How.FRESH
+
+
+@damage
+@pytest.mark.usefixtures("seeing")
+def test_a_sweep_passes_over_a_damaged_record_and_sees_the_others(
+    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str]
+) -> None:
+    for ref in (JOB, OTHER):
+        offer(watched, ref=ref)
+        begin(watched, "host/task/1", ref=ref)
+        watched.release(ref.job_id, "host/task/", Release(timedelta(), "its process is gone"))
+    redis.zincrby(INDEX, -1, "job-1")  # it is looked at first
+    spoil(redis, *spoilt)
+
+    assert watched.due([JOB.type], 1) == []
+    (seen,) = watched.due([JOB.type], 1)
+    assert seen.ref == OTHER
+    assert alarms.keys == {KEY}
+    assert "job-1" in members(redis, INDEX)
+
+
+@damage
+def test_who_is_sure_of_its_job_makes_a_damaged_record_anew(
+    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str]
+) -> None:
+    claim = started_by(watched, "host/task/1")
+    spoil(redis, *spoilt)
+
+    kept = beat(watched, claim)
+
+    assert kept is (spoilt != ("v", "2"))  # a newer release's is not ours to mend
+    assert alarms.keys == {KEY}
+    if kept:
+        assert watched.finish(claim, Store(WELL))
+        assert redis.hgetall(KEY)["state"] == "finished"
+
+
+@damage
+def test_a_verdict_over_a_damaged_record_is_stored(
+    watched: RedisLedger, redis: Redis, spoilt: tuple[str, str]
+) -> None:
+    claim = started_by(watched, "host/task/1")
+    spoil(redis, *spoilt)
+
+    assert watched.finish(claim, Store(WELL)) is (spoilt != ("v", "2"))
+
+
+def test_who_only_presumes_loses_a_job_whose_record_is_damaged(
+    watched: RedisLedger, redis: Redis
+) -> None:
+    claim = started_by(watched, "host/task/1", Ack.PRESUMED)
+    other = replace(claim, ref=OTHER, owner="host/task/2", ack=Ack.SURE)
+    spoil(redis, "state", "lost")
+
+    lost = watched.heartbeat([Beat(claim, HOUR), Beat(other, HOUR)])
+
+    assert lost == {"host/task/1"}
+    assert not watched.finish(claim, Store(WELL))
+
+
+@pytest.mark.parametrize("key", [INDEX, RESTING])
+def test_nothing_is_begun_that_no_sweep_would_find(
+    watched: RedisLedger, redis: Redis, alarms: Alarms, key: str
+) -> None:
+    held = started_by(watched, "host/task/1")
+    offer(watched, ref=OTHER)
+    offer(watched, ref=CUSTOM)
+    redis.delete(key)
+    redis.set(key, "text")
+
+    assert drop(watched, ref=OTHER) == "no sweep would find it"
+    assert begin(watched, "host/task/2", ref=CUSTOM).how is How.FRESH  # of another provider
+    assert beat(watched, held)
+    assert watched.due([JOB.type, CUSTOM.type], 9) == []
+    assert watched.finish(held, Store(WELL))
+    assert watched.finish(held, Done(accepted=True, outcome="success"))
+    assert alarms.keys == {key}
+    assert redis.hget(OTHER_KEY, "state") == "queued"
+
+    redis.delete(key)
+    assert begin(watched, "host/task/3", ref=OTHER).how is How.FRESH
+
+
+@pytest.mark.parametrize(
+    "key", ["dispatcher:history", "dispatcher:paused", f"{KEY}:timeline", "dispatcher:sweep"]
+)
+def test_what_is_only_looked_at_stops_nothing(
+    watched: RedisLedger, redis: Redis, alarms: Alarms, key: str
+) -> None:
+    redis.set(key, "text")
+
+    claim = ended_by(watched, "host/task/1")
+    watched.due([JOB.type], 9)
+
+    assert watched.finish(claim, Done(accepted=True, outcome="success"))
+    assert alarms.keys == {key}
 
 
 # What an operator may do
