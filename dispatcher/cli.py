@@ -4,8 +4,10 @@ What a command needs is imported inside it, so that `--help` answers at once."""
 
 # ruff: noqa: PLC0415
 
+import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -16,9 +18,11 @@ from dispatcher.emulator.options import KINDS, MEANINGS, Options
 
 if TYPE_CHECKING:
     from dispatcher.health import Answer
+    from dispatcher.operate import Operator
     from dispatcher.settings import Settings
 
 WRONG_SETTINGS = 2
+STATES = ("waiting", "running", "retry", "finished", "reported", "dead", "damaged")
 EMULATOR = """\b
 Beside AWS's calls it has some of its own, JSON over HTTP:
   POST   /_admin/jobs                 make jobs, and with them their action type
@@ -137,6 +141,38 @@ def providers() -> None:
     _say(table(actions))
 
 
+@main.group(invoke_without_command=True)
+@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
+@click.option("--provider", help="Only those of this provider.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a job.")
+@click.pass_context
+def jobs(context: click.Context, *, state: str | None, provider: str | None, as_json: bool) -> None:
+    """List the jobs that the ledger knows. Exit status: 0, or 1 when Redis does not answer."""
+    if context.invoked_subcommand is not None:
+        return
+    from dispatcher.operate import table
+
+    with _operator() as operator:
+        found = operator.jobs(state, provider)
+    _say([json.dumps(one.shown()) for one in found] if as_json else table(found))
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+def show(job_id: str) -> None:
+    """Show a job, and its life step by step. Exit status 1: there is no such job."""
+    with _operator() as operator:
+        _say(operator.show(job_id))
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+def resend(job_id: str) -> None:
+    """Have the result of a dead letter put to AWS once more. Exit status 1: it has none."""
+    with _operator() as operator:
+        _say([operator.resend(job_id)])
+
+
 @main.group()
 def health() -> None:
     """Ask a running process whether it does its work. Exit status: 0 it does, 1 it does not."""
@@ -172,6 +208,16 @@ def demo(*, jobs: int, leave: bool, as_json: bool) -> None:
     from dispatcher.demo import run
 
     sys.exit(run(jobs=jobs, stay=not leave and sys.stdout.isatty(), as_json=as_json))
+
+
+@contextmanager
+def _operator() -> "Iterator[Operator]":
+    from dispatcher.operate import Operator, OperatorError
+
+    try:
+        yield Operator(_settings())
+    except OperatorError as error:
+        _refuse([str(error)], 1)
 
 
 def _settings() -> "Settings":

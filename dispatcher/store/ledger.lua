@@ -319,9 +319,9 @@ if r == false then return reply({ok = false}) end
 local mine = r and r.owner == args.owner and (r.state == 'running' or r.state == 'finished')
 local key = record_key(args.job)
 
--- An operator acts on what nobody holds, and leaves what is known of it.
+-- An operator acts on what nobody holds, such as a dead letter, and leaves what is known of it.
 if args.operator then
-  if not r or r.state == 'reported' or r.lease > now then return reply({ok = false}) end
+  if not r or r.state == 'reported' or (r.lease > now and not r.dead) then return reply({ok = false}) end
   for _, name in ipairs({'attempt', 'ack', 'starts', 'retries'}) do args[name] = r[name] end
 end
 

@@ -1,0 +1,111 @@
+"""`dispatcher jobs`: what an operator sees of a fleet's jobs, and does about dead letters."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from dispatcher.cli import STATES
+from dispatcher.redis_server import RedisServer
+from dispatcher.store.records import State
+from tests.harness import BIN, Fleet, eventually, fleet
+
+PUT = "PutThirdPartyJobSuccessResult"
+
+
+@pytest.fixture
+def busy(redis_server: RedisServer, redis: Redis, tmp_path: Path) -> Iterator[Fleet]:
+    with fleet(redis_server.url, tmp_path) as made:
+        made.start_emulator("--ack-window", "3")
+        made.start_beat()
+        made.start_worker("threads")
+        yield made
+
+
+def command(busy: Fleet, *arguments: str, **settings: str) -> tuple[int, str, str]:
+    ran = subprocess.run(
+        [str(BIN / "dispatcher"), "jobs", *arguments],
+        env={**busy.env, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def listed(busy: Fleet, *filters: str) -> dict[str, dict[str, object]]:
+    code, out, _ = command(busy, "--json", *filters)
+    assert code == 0
+    return {line["job"]: line for line in map(json.loads, out.splitlines())}
+
+
+def test_a_result_that_aws_refuses_for_good_is_seen_and_sent_again(busy: Fleet) -> None:
+    busy.aws.add_fault("error", error="ValidationException", operation=PUT)
+    (job,) = busy.submit()
+
+    eventually(lambda: listed(busy, "--state", "dead"), "a dead letter stands")
+    code, table, _ = command(busy, "--state", "dead")
+    shown = command(busy, "show", job)[1]
+    assert code == 0
+    assert [line.split()[:4] for line in table.splitlines()[1:]] == [
+        [job, "dead", "Probe", "client"]
+    ]
+    assert "success: did ok" in table
+    assert "dead letter" in shown.splitlines()[-1]
+    assert busy.job(job)["status"] == "InProgress"
+
+    code, said, _ = command(busy, "resend", job)
+
+    assert (code, "put again" in said) == (0, True)
+    assert busy.ended(job)["status"] == "Succeeded"
+    assert len(busy.effects(job)) == 1
+    eventually(lambda: listed(busy, "--state", "reported"), "the ledger knows")
+    assert "sent again by" in command(busy, "show", job)[1]
+
+
+def test_jobs_are_listed_by_state_and_provider(busy: Fleet, redis: Redis) -> None:
+    (held,) = busy.submit(configuration={"Do": "heed"})
+    (done,) = busy.submit("Rerun", owner="Custom")
+    busy.started(held)
+    busy.ended(done)
+    redis.set("dispatcher:job:broken", "text")
+    eventually(lambda: listed(busy, "--state", "reported"), "the ledger knows")
+
+    assert [line["state"] for line in listed(busy).values()] == ["running", "reported", "damaged"]
+    assert set(listed(busy, "--provider", "Probe")) == {held, "broken"}
+    assert listed(busy)[held]["worker"] == "w@test"
+    busy.release(held)
+
+
+def test_what_cannot_be_sent_is_said(busy: Fleet, redis: Redis) -> None:
+    (held,) = busy.submit(configuration={"Do": "heed"})
+    busy.started(held)
+
+    assert command(busy, "resend", held)[0::2] == (
+        1,
+        f"{held} is running and has no result that could be sent; "
+        "`dispatcher jobs --state dead` lists those that have.\n",
+    )
+    assert "no such job" in command(busy, "resend", "unknown")[2]
+    assert "no such job" in command(busy, "show", "not/an/id")[2]
+    code, _, words = command(busy, DISPATCHER_REDIS_URL="redis://127.0.0.1:1/0")
+    assert (code, words.startswith("DISPATCHER_REDIS_URL: no Redis answers")) == (1, True)
+    busy.release(held)
+
+
+def test_no_list_shows_what_a_job_is_begun_or_continued_with(busy: Fleet, redis: Redis) -> None:
+    busy.aws.add_fault("error", error="ValidationException", operation=PUT)
+    (job,) = busy.submit(configuration={"Do": "continue", "ApiKey": "secret-api-key"})
+    eventually(lambda: listed(busy, "--state", "dead"), "a dead letter stands")
+
+    seen = "".join(command(busy, *arguments)[1] for arguments in ([], ["--json"], ["show", job]))
+
+    assert job in seen
+    assert "secret" not in seen
+
+
+def test_the_states_to_choose_from_are_those_that_there_are() -> None:
+    assert tuple(State) == STATES
