@@ -99,14 +99,17 @@ class CeleryBroker:
         self._send(POLL, {"type": action_type.task_name, "region": region})
 
     def waiting(self, provider: str) -> int:
+        return self.length(f"provider.{provider}")
+
+    def length(self, queue: str) -> int:
+        """Messages that no worker has received. Raises BrokerDown."""
+
         def ask() -> int:
             connections: Any = self._app.pool
             with connections.acquire(block=True) as connection:
                 channel = connection.default_channel
                 try:
-                    return int(
-                        channel.queue_declare(f"provider.{provider}", passive=True).message_count
-                    )
+                    return int(channel.queue_declare(queue, passive=True).message_count)
                 except ChannelError:
                     return 0  # nobody declared it yet
 

@@ -46,6 +46,7 @@ class Settings(BaseModel):
     lease: Seconds = 60
     sweep_interval: Seconds = 10
     shutdown_grace: Seconds = 20
+    stall_after: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] = 90
 
     @field_validator("providers", "regions", mode="before")
     @classmethod
@@ -187,9 +188,11 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
     name = str(detail["loc"][0])
     variable = VARIABLES[name]
     text = detail["msg"].removeprefix("Value error, ").removeprefix(f"{name.upper()} ").rstrip(".")
+    default = Settings.model_fields[name].default
     if name in Times.__dataclass_fields__:
-        default = Settings.model_fields[name].default
         text = f"give seconds, from 0.05 to 86400, decimals allowed, such as {default}"
+    elif name == "stall_after":
+        text = f"give seconds, up to 86400, such as {default}; 0 never ends a worker"
     return variable, f"{variable}: {text}."
 
 

@@ -21,9 +21,11 @@ from celery.signals import task_failure, worker_init, worker_shutting_down
 from celery.worker import state
 from celery.worker.strategy import default
 
-from dispatcher.broker import QUEUE
+from dispatcher.broker import QUEUE, CeleryBroker
 from dispatcher.engine.model import LedgerDown, Release
 from dispatcher.engine.ports import Event
+from dispatcher.settings import settings
+from dispatcher.stall import StallWatch
 from dispatcher.store.fleet import ANNOUNCE
 from dispatcher.wiring import configure, process, stopping, wiring
 
@@ -42,8 +44,18 @@ class Attendant(bootsteps.StartStopStep):
         # Workers of one machine may share their Celery name.
         self._node = f"{consumer.hostname}/{os.getpid()}"
         self._served: dict[str, int] = {}
+        self._queues: set[str] = set()
+        broker = CeleryBroker(consumer.app)
+
+        def wanting() -> bool:
+            busy = len(state.reserved_requests) >= consumer.pool.num_processes
+            return not (stopping() or busy) and any(map(broker.length, self._queues))
+
+        consumer.stalls = StallWatch(settings().stall_after, wanting, _stalled)
+        consumer.stalls.start()
 
     def start(self, consumer: Any) -> None:
+        self._queues = {queue.name for queue in consumer.task_consumer.queues}
         sweep = wiring().times.sweep_interval.total_seconds()
         self._every(consumer, ANNOUNCE.total_seconds(), lambda: self._announce(consumer))
         self._every(consumer, sweep, wiring().sweeper.sweep)
@@ -71,9 +83,9 @@ class Attendant(bootsteps.StartStopStep):
         if 2 * hung >= pool:
             # Only a new process has its threads back; the supervisor starts one.
             wiring().observer.saw(Event.HUNG, slots=hung)
-            os.kill(os.getpid(), signal.SIGTERM)
+            _give_up()
             return
-        self._served = slots(pool - hung, {queue.name for queue in consumer.task_consumer.queues})
+        self._served = slots(pool - hung, self._queues)
         _swallow(lambda: wiring().fleet.announce(self._node, self._served))
 
 
@@ -100,6 +112,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
     receive = default(task, app, consumer, **options)
 
     def read(message: Any, *arguments: Any, **more: Any) -> None:
+        consumer.stalls.received()
         try:
             receive(message, *arguments, **more)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -136,12 +149,28 @@ def _child_died(
 @worker_shutting_down.connect
 def _leave(**_: object) -> None:
     """In the parent's signal handler: handlers are told by the flag, the rest is the guard's."""
+    _stop_within_grace(os.EX_OK)
+
+
+def _stalled() -> None:
+    wiring().observer.saw(Event.STALLED)
+    _give_up()
+
+
+def _give_up() -> None:
+    """As at a signal, but its supervisor is to start it again. Its loop may not see this any more;
+    the guard does without it."""
+    state.should_stop = os.EX_TEMPFAIL  # type: ignore[assignment] # Celery's own, untyped
+    _stop_within_grace(os.EX_TEMPFAIL)
+
+
+def _stop_within_grace(status: int) -> None:
     if not stopping():
         stopping.set()
-        threading.Thread(target=_end_in_time, name="grace", daemon=True).start()
+        threading.Thread(target=_end_in_time, args=(status,), name="grace", daemon=True).start()
 
 
-def _end_in_time() -> None:
+def _end_in_time(status: int) -> None:
     """After the grace whatever still runs is ended, and handed on at once."""
     time.sleep(wiring().times.shutdown_grace.total_seconds())
     try:
@@ -156,7 +185,7 @@ def _end_in_time() -> None:
             if not hand_on(request.kwargs.get("job"), request.id, after):
                 break  # the rest is left to a sweep: this process must be gone in time
     finally:
-        os._exit(os.EX_OK)
+        os._exit(status)
 
 
 def hand_on(job: object, task_id: str, after: timedelta) -> bool:

@@ -127,6 +127,7 @@ class Event(Enum):
     LOST = ("warning", "lease lost")
     TIMED_OUT = ("warning", "ran into its time limit")
     HUNG = ("error", "too many handlers ignore their time limit: this worker ends itself")
+    STALLED = ("error", "this worker has free slots and receives nothing: it ends itself")
     RETRY = ("warning", "to be run again")
     BUG = ("error", "handler raised what it may not raise")
     VARIABLES_LEFT_OUT = ("warning", "AWS takes no variables of a third-party action")
