@@ -31,6 +31,7 @@ def _configuration(given: Settings) -> dict[str, Any]:
     return {
         "broker_url": given.broker,
         "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,  # a Redis that is full or read-only ends no worker
         "broker_transport_options": transport_options(given.broker, within=5),
         "task_default_queue": QUEUE,
         "task_create_missing_queues": False,
@@ -45,7 +46,7 @@ def _configuration(given: Settings) -> dict[str, Any]:
         "worker_proc_alive_timeout": 30,
         "control_queue_expires": 60,
         "event_queue_expires": 60,
-        "beat_scheduler": "celery.beat:Scheduler",  # keeps no file: a lost tick costs nothing
+        "beat_scheduler": "dispatcher.ticker:Ticker",
         "beat_max_loop_interval": max(tick, 1),
         "beat_enable_remote_control": True,  # for `dispatcher health beat`
         # No expiry: Celery compares it with the worker's clock, and a late tick is harmless.

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -73,6 +74,7 @@ class RedisServer:
         port: int | None = None,
         durable: bool = False,
         group: int | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.log = folder / "redis.log"
@@ -80,6 +82,7 @@ class RedisServer:
         self._path, self.name = program()
         self._durable = durable
         self._group = group
+        self._env = env
         self._settled = port is not None  # then it starts on this port or not at all
         self.port = port or free_port()
 
@@ -122,6 +125,7 @@ class RedisServer:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                env=self._env,
                 start_new_session=self._group is None,
                 process_group=self._group,
             )

@@ -262,7 +262,12 @@ class Machine:
         waiting.appendleft(job) if self.options.order == "fifo" else waiting.append(job)
 
     def begin_elsewhere(self, job: Job) -> None:
-        """A worker that nobody here knows acknowledges the job, and never puts a result."""
+        """A worker that nobody here knows acknowledges the job, and never puts a result.
+
+        It was offered the job later, so it has a later nonce.
+        """
+        if self.options.new_nonce != "never":
+            job.renew_nonce()
         self._begin(job, self.advance())
 
     def abandon(self, job_id: str) -> Job:
