@@ -1,6 +1,6 @@
 """Beat's scheduler: Celery's, by a clock that nobody sets.
 
-Celery 5.7 plans by the wall clock: were that put back by minutes, there were no polls for so long."""
+Celery 5.7 plans by the wall clock: put back by minutes, it would hold up all polls for so long."""
 
 import time
 from typing import Any
