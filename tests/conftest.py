@@ -7,17 +7,11 @@ import pytest
 from redis import Redis
 
 from dispatcher.redis_server import RedisServer
+from tests.harness import AWS
 
 for name in [name for name in os.environ if name.startswith(("DISPATCHER_", "AWS_", "CELERY_"))]:
     del os.environ[name]
-os.environ.update(
-    AWS_ACCESS_KEY_ID="test",
-    AWS_SECRET_ACCESS_KEY="test",
-    AWS_REGION="eu-west-1",
-    AWS_EC2_METADATA_DISABLED="true",
-    AWS_CONFIG_FILE=os.devnull,
-    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
-)
+os.environ.update(AWS)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,14 @@ T = TypeVar("T")
 BIN = Path(sys.executable).parent
 PROBES = Path(__file__).parent / "probes"
 TOKENS = {"client": "token-of-client", "tenant": "token-of-tenant"}
+AWS = {  # of nobody: tests reach the emulator alone
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
 QUICK = {
     "DISPATCHER_POLL_INTERVAL": "0.1",
     "DISPATCHER_POLL_INTERVAL_MAX": "0.2",
@@ -31,7 +39,9 @@ QUICK = {
 FINAL = {"Succeeded", "Failed", "TimedOut"}
 
 
-def eventually(find: Callable[[], T | None], what: str, within: float = 30) -> T:
+def eventually(
+    find: Callable[[], T | None], what: str, within: float = 30, every: float = 0.02
+) -> T:
     """The first true answer of `find`, looked for until `within` seconds are over."""
     until = time.monotonic() + within
     while True:
@@ -39,7 +49,7 @@ def eventually(find: Callable[[], T | None], what: str, within: float = 30) -> T
             return found
         if time.monotonic() > until:
             raise AssertionError(f"not within {within} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 class Process:
@@ -86,11 +96,13 @@ class Fleet:
         tokens.write_text(json.dumps(TOKENS))
         self.env = {
             **os.environ,
+            **AWS,
             **QUICK,
             "DISPATCHER_REDIS_URL": redis_url,
             "DISPATCHER_PROVIDERS": "probes",
             "DISPATCHER_CLIENT_TOKENS": f"file://{tokens}",
             "PROBE_FOLDER": str(folder),
+            "PROBE_EPOCH": str(time.time() - time.monotonic()),
             "C_FORCE_ROOT": "1",
             **settings,
         }

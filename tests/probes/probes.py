@@ -12,6 +12,7 @@ from pathlib import Path
 from dispatcher.sdk import Continue, Job, JobFailed, Outcome, Retry, Secret, Succeeded, action
 
 FOLDER = Path(os.environ["PROBE_FOLDER"])
+EPOCH = float(os.environ["PROBE_EPOCH"])
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,12 @@ class Config:
     do: str = "ok"
     api_key: Secret | None = None
     must: int = 0
+    seconds: float = 0.0
 
 
 def note(job: Job[Config], event: str) -> None:
     line = {"job": job.id, "event": event, "attempt": job.attempt, "pid": os.getpid()}
-    line["at"] = time.time()
+    line["at"] = EPOCH + time.monotonic()  # whatever this process takes for the time
     with (FOLDER / "effects").open("a") as file:
         file.write(json.dumps(line) + "\n")
 
@@ -49,6 +51,8 @@ def run(job: Job[Config]) -> Outcome:  # noqa: C901 - one arm for each thing a t
             raise ValueError(f"leaks {key.get_secret_value() if key else ''}")
         case "fail":
             raise JobFailed("as asked", "run-7")
+        case "work":
+            job.wait(job.config.seconds)
         case "hold":
             hold(job, heed=False)
         case "heed":
@@ -60,6 +64,7 @@ def run(job: Job[Config]) -> Outcome:  # noqa: C901 - one arm for each thing a t
         case "retry" if job.attempt < 3:
             raise Retry(timedelta(seconds=0.2))
         case "continue" if job.continuation is None:
+            note(job, "end")
             return Continue("secret-continuation-token", percent=50, external_id="run-7")
         case _:
             pass
