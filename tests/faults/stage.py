@@ -10,7 +10,7 @@ import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -268,6 +268,9 @@ class Stage:
     def faults(self) -> Counter[str]:
         """That took effect."""
         return effective(self.fleet.log()) + self.struck
+
+
+Run = Callable[[Stage], None]  # what a row does on its stage
 
 
 @contextmanager
