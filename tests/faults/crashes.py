@@ -22,6 +22,7 @@ def crash(stage: Stage, point: Point, who: str, provider: str) -> None:
         stage.kill_all([stage.polls], "poller killed")
     else:
         stage.kill_all([stage.worker], "worker killed")
+    stage.died_at_its_point(pid)
     reached.release()
     revive(stage)
     stage.fleet.release(job)

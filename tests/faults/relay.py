@@ -1,7 +1,7 @@
 """A TCP relay before a Redis server: a crash test stops a job at an exact command, from outside.
 
-It owns the way between a client and Redis, on a thread of its own; of the product it knows only
-the file of the ledger's scripts. A test gives a process `relay.url`, says with `hold` which request
+It owns the way between a client and Redis, on a thread of its own, and knows nothing of the product.
+A test gives a process `relay.url`, says with `hold` which request
 is to stop, or the reply to which, waits for that with `Gate.reached`, and then lets it go on, cuts
 it, or swallows it. What nobody holds goes through byte for byte.
 
@@ -9,31 +9,25 @@ A held client does not wait for ever: the ledger gives up after 2 seconds (`ANSW
 again on another connection, which passes, for a gate holds no more commands than it was told to."""
 
 import asyncio
-import hashlib
-import json
-import re
 import socket
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
-from importlib.resources import files
 from itertools import chain
 from typing import Self, TypeVar
 
 import psutil
 
+from tests.faults.commands import Matches
+from tests.faults.resp import Framer
+
 T = TypeVar("T")
-Matches = Callable[[list[bytes]], bool]
 
 AT_ONCE = 1 << 18  # bytes of one read
 PIECE = 1 << 16  # bytes of one write: so much may pass while `freeze` is under way
-KINDS = b"+-:$*_#,(!=%~>|"  # of RESP2 and RESP3; a request is of "*" and "$" alone
-STRINGS = b"$!="
-ELEMENTS = {b"*": 1, b"~": 1, b">": 1, b"%": 2, b"|": 2}  # for each that the size counts
 UNPAIRED = {  # not one reply each: replies are no longer looked at on such a connection
     b"MONITOR", b"PSUBSCRIBE", b"PSYNC", b"PUNSUBSCRIBE", b"SSUBSCRIBE", b"SUBSCRIBE",
     b"SUNSUBSCRIBE", b"SYNC", b"UNSUBSCRIBE",
@@ -46,115 +40,11 @@ class Side(Enum):
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command by its name, and by one of its arguments: a key, mostly.
-
-    A publish to a queue is `Command(b"LPUSH", b"provider.Probe")`.
-    """
-
-    name: bytes
-    key: bytes | None = None
-
-    def __call__(self, command: list[bytes]) -> bool:
-        named = command[0].upper() == self.name
-        return named and (self.key is None or self.key in command[1:])
-
-
-@dataclass(frozen=True)
-class Script:
-    """A step of the ledger by its name in ledger.lua, a `finish` by its arm, any by a job's id."""
-
-    name: str
-    arm: str = ""
-    job: str = ""
-
-    def __post_init__(self) -> None:
-        if self.name not in _digests():
-            raise ValueError(f"no script {self.name}: there are {', '.join(_digests())}")
-
-    def __call__(self, command: list[bytes]) -> bool:
-        if command[0].upper() != b"EVALSHA" or command[1:2] != [_digests()[self.name]]:
-            return False
-        given = command[-1]
-        return self.job.encode() in given and self.arm in ("", json.loads(given).get("arm"))
-
-
-@cache
-def _digests() -> dict[str, bytes]:
-    """Redis's names for the scripts. The ledger's own reading of that file is private to it."""
-    text = files("dispatcher.store").joinpath("ledger.lua").read_text("utf-8")
-    prelude, *parts = re.split(r"^--- (\w+):.*\n", text, flags=re.MULTILINE)
-    return {
-        name: hashlib.sha1((prelude + body).encode(), usedforsecurity=False).hexdigest().encode()
-        for name, body in zip(parts[::2], parts[1::2], strict=True)
-    }
-
-
-@dataclass(frozen=True)
 class Held:
     """What stands at a gate, and the process that waits for it: None when it is gone."""
 
     command: list[bytes]
     pid: int | None
-
-
-class Framer:
-    """Cuts a stream into whole messages, however it was split in transit; loses no byte of it.
-
-    Turns `plain` for good at the first byte that is not the protocol, or when it is told to: from
-    then on everything comes out as it came in.
-    """
-
-    def __init__(self) -> None:
-        self.plain = False
-        self._buffer = bytearray()
-        self._missing = 1  # elements that the message still lacks, nested ones among them
-        self._at = 0  # where the next one begins: beyond the buffer while a string is under way
-        self._spans: list[tuple[int, int]] = []
-
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        self._buffer += piece
-        while not self.plain and self._whole():
-            message = bytes(self._buffer[: self._at])
-            del self._buffer[: self._at]
-            self._missing, self._at = 1, 0
-            yield message
-            self._spans.clear()
-        if self.plain and (rest := self.rest()):
-            yield rest
-
-    def strings(self, message: bytes) -> list[bytes]:
-        """Of the message that `feed` has just given."""
-        return [message[start:end] for start, end in self._spans]
-
-    def rest(self) -> bytes:
-        """What is there of a message that is not whole."""
-        rest = bytes(self._buffer)
-        self._buffer.clear()
-        return rest
-
-    def _whole(self) -> bool:
-        while self._missing and self._at < len(self._buffer):
-            self.plain = self._buffer[self._at] not in KINDS
-            end = self._buffer.find(b"\r\n", self._at)
-            if self.plain or end < 0:
-                return False
-            self._element(end)
-        return not (self._missing or self.plain) and self._at <= len(self._buffer)
-
-    def _element(self, end: int) -> None:
-        kind, size = bytes(self._buffer[self._at : self._at + 1]), self._buffer[self._at + 1 : end]
-        self._at = end + 2
-        self._missing -= 1
-        if kind not in STRINGS and kind not in ELEMENTS:
-            return
-        if not re.fullmatch(rb"-1|\d{1,18}", size):
-            self.plain = True
-        elif kind in ELEMENTS:
-            self._missing += max(int(size), 0) * ELEMENTS[kind] + (kind == b"|")
-        elif size != b"-1":
-            self._spans.append((self._at, self._at + int(size)))
-            self._at += int(size) + 2
 
 
 class DroppedError(Exception):

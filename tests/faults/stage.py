@@ -173,6 +173,12 @@ class Stage:
             process.end()
         self.note(what)
 
+    def died_at_its_point(self, pid: int) -> None:
+        """What was held could not go on: from its last word it was as good as dead."""
+        said = [line["at"] for line in self.effects() if line["pid"] == pid]
+        if pid in self.deaths and said:
+            self.deaths[pid] = min(self.deaths[pid], max(said))
+
     def note(self, what: str, since: float | None = None) -> None:
         """A fault that took effect just now, or until now."""
         now = time.time()

@@ -24,7 +24,9 @@ from dispatcher.engine.model import Beat, Claim, Done, JobRef, Park, action_type
 from dispatcher.engine.times import Times
 from dispatcher.redis_server import RedisServer
 from dispatcher.store.ledger import RedisLedger
-from tests.faults.relay import Command, Framer, Gate, Relay, Script, Side
+from tests.faults.commands import Command, Script
+from tests.faults.relay import Gate, Relay, Side
+from tests.faults.resp import Framer
 from tests.harness import Process, eventually
 
 INCR = Command(b"INCRBY", b"n")  # what a client sends for incr("n")

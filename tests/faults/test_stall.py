@@ -4,7 +4,8 @@ import os
 import time
 from pathlib import Path
 
-from tests.faults.relay import Command, Side
+from tests.faults.commands import Command
+from tests.faults.relay import Side
 from tests.faults.stage import FAIL, staged
 
 QUEUE = f"provider.{FAIL}".encode()
