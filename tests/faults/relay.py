@@ -1,9 +1,9 @@
 """A TCP relay before a Redis server: a crash test stops a job at an exact command, from outside.
 
-It owns the way between a client and Redis, on a thread of its own, and knows nothing of the product.
-A test gives a process `relay.url`, says with `hold` which request
-is to stop, or the reply to which, waits for that with `Gate.reached`, and then lets it go on, cuts
-it, or swallows it. What nobody holds goes through byte for byte.
+It owns the way between a client and Redis, on a thread of its own. A test gives a process
+`relay.url`, says with `hold` which request is to stop, or the reply to which, waits for that with
+`Gate.reached`, and then lets it go on, cuts it, or swallows it. What nobody holds goes through byte
+for byte.
 
 A held client does not wait for ever: the ledger gives up after 2 seconds (`ANSWER_WITHIN`) and asks
 again on another connection, which passes, for a gate holds no more commands than it was told to."""

@@ -55,7 +55,7 @@ class Row:
 
     name: str
     run: Run
-    times: int = 10
+    times: int = 6
     pools: tuple[str, ...] = ("prefork", "threads")
     slots: int = 4
     emulator: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ ALL = [
         settings=DEFAULTS, long_only=True),
     Row("token store down", no_tokens, 4),
     Row("handlers that misbehave", poison, 4),
-    Row("two faults at once", pairs, 20),
+    Row("two faults at once", pairs, 12),
 ]  # fmt: skip
 ROWS = [row for row in ALL if Clocks.COMPILER is not None or not row.clocks]
 BY_NAME = {row.name: row for row in ROWS}
