@@ -44,7 +44,7 @@ Kinds of faults: error, unavailable, throttle, expired-credentials, drop-before,
 \b
 Example:
   dispatcher emulator --port 8765 --ack-window 5 &
-  curl -d '{"actionTypeId": {"category": "Test", "owner": "Custom",
+  curl --retry 9 --retry-connrefused -d '{"actionTypeId": {"category": "Test", "owner": "Custom",
     "provider": "X", "version": "1"}, "configuration": {"Key": "value"}}' \\
     http://127.0.0.1:8765/_admin/jobs
   curl -d '{"kind": "throttle", "operation": "PollForJobs", "count": 3}' \\

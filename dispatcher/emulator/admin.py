@@ -16,12 +16,12 @@ from dispatcher.emulator.effects import ENDS
 from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
 from dispatcher.emulator.machine import ActionType, Job, Machine, Owner, Result, Rules, Work
 from dispatcher.emulator.model import named
-from dispatcher.emulator.options import KINDS, Options, camel_case
+from dispatcher.emulator.options import ERROR_NAME, KINDS, Options, camel_case
 from dispatcher.emulator.shapes import Number, Record, Shape, Text, complaint
 
 NAMES = {"pipelineName": "emulated", "stageName": "Stage", "actionName": "Action"}
 NEW_JOBS = Record(
-    {"actionTypeId": Record(ACTION_TYPE)},
+    {"actionTypeId": Record(ACTION_TYPE, closed=True)},
     {
         "clientId": Text(),
         "clientToken": named("ClientToken"),
@@ -38,7 +38,7 @@ NEW_JOBS = Record(
 )
 ARTIFACTS = ("inputArtifacts", "outputArtifacts", "encryptionKey")
 NEW_ACTION_TYPE = Record(
-    {"actionTypeId": Record(ACTION_TYPE)},
+    {"actionTypeId": Record(ACTION_TYPE, closed=True)},
     {"queryable": Text(), "jobTimeout": Number(0.001, 43200, whole=False)},
     closed=True,
 )
@@ -51,7 +51,7 @@ NEW_FAULT = Record(
         "probability": Number(0, 1, whole=False),
         "after": Number(0),
         "seed": Number(),
-        "error": Text(),
+        "error": Text(pattern=re.compile(f"{ERROR_NAME}|[0-9]{{3}}")),
         "status": Number(400, 599),
         "seconds": Number(0, 3600, whole=False),
         "bytes": Number(0),

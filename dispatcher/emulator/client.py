@@ -11,10 +11,23 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from dispatcher.emulator.options import camel_case
 
 LOOK_EVERY = 0.01  # seconds
+STATES = ("Created", "Queued", "Dispatched", "InProgress", "TimedOut", "Succeeded", "Failed")
+OPERATIONS = {
+    name.format(kind)
+    for kind in ("", "ThirdParty")
+    for name in (
+        "PollFor{}Jobs",
+        "Get{}JobDetails",
+        "Acknowledge{}Job",
+        "Put{}JobSuccessResult",
+        "Put{}JobFailureResult",
+    )
+}
 
 
 class EmulatorError(Exception):
@@ -98,6 +111,8 @@ class Emulator:
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": str(urlsplit(self.url).hostname),
+            "no_proxy": str(urlsplit(self.url).hostname),
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
@@ -167,13 +182,16 @@ class Emulator:
         self, job_id: str, status: str | None = None, *, timeout: float = 30
     ) -> EmulatedJob:
         """The job once it is, or was, in this state; without one, the last job of its action once
-        that has ended. Raises TimeoutError with what became of it after so many seconds."""
+        that has ended. Raises TimeoutError with what became of it: after so many seconds, or at
+        once when it can come no more."""
+        if status not in {None, *STATES}:
+            raise EmulatorError(f"there is no state {status}; there are {', '.join(STATES)}")
         until = time.monotonic() + timeout
         while True:
             job = self.job(job_id) if status is not None else self.chain(job_id)[-1]
             if job.ended if status is None else status in dict(job.history):
                 return job
-            if time.monotonic() > until:
+            if job.ended or time.monotonic() > until:
                 states = ", ".join(state for state, _ in job.history)
                 raise TimeoutError(f"not within {timeout:g} s; {job.id} was {states}")
             time.sleep(LOOK_EVERY)
@@ -184,6 +202,10 @@ class Emulator:
 
     def calls(self, operation: str | None = None, job_id: str | None = None) -> list[Call]:
         """All job calls in order of their arrival, or those of one operation or job."""
+        if operation is not None and operation not in OPERATIONS:
+            raise EmulatorError(f"there is no job call {operation}")
+        if job_id is not None:
+            self.job(job_id)
         return [
             call
             for call in map(to_call, self.ask("/_admin/log"))

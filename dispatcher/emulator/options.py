@@ -3,9 +3,13 @@
 One field is one assumption: a number, an error's name, or which of several readings holds.
 """
 
+import math
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+ERROR_NAME = r"[A-Za-z][0-9A-Za-z.:#_-]{0,99}"
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,12 @@ def complaint(kind: Any, value: Any) -> str | None:
     values = get_args(kind) if get_origin(kind) is Literal else ()
     if values and value not in values:
         return f"be one of {', '.join(values)}"
-    if kind is str and not (value.isalpha() and value.isascii()):
+    if kind is str and not re.fullmatch(ERROR_NAME, value):
         return "be the name of an error"
     if kind is int and value < 1:
         return "be at least 1"
+    if kind is float and not math.isfinite(value):
+        return "be a finite number"
     if kind in {float, timedelta} and value is not None and value < kind(0):
         return "not be negative"
     return None

@@ -22,10 +22,12 @@ COMMAND = [
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Emulator]:
-    """`options` are those of `dispatcher emulator`. Raises EmulatorError with its last words."""
+def running(**options: float | str) -> Iterator[Emulator]:
+    """`options` are those of `dispatcher emulator`, as ack_window=5. Raises EmulatorError with its
+    last words."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     process = subprocess.Popen(
-        [*COMMAND, *options],
+        [*COMMAND, *flags],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ Loaded by every pytest run there, hence it imports what it needs when a test ask
 
 # ruff: noqa: PLC0415
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,9 @@ def codepipeline_emulator(
     """
     emulator = _codepipeline_emulator_process
     emulator.reset()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
-        monkeypatch.delenv(name, raising=False)
+    theirs = ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED")
+    for name in [name for name in os.environ if name.startswith(theirs)]:
+        monkeypatch.delenv(name)
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
     return emulator

@@ -187,6 +187,8 @@ class Front:
     async def remove_faults(self, http: Request) -> Response:
         """What waits because of them goes on."""
         admin.only(http.query_params, "id")
+        if await bodies.read(http):
+            raise admin.AdminError("which fault to end is said by ?id=, not by a body")
         found = admin.find_faults(self.faults, http.query_params.get("id"))
         self.faults.remove(found)
         self.waits.release(fault.id for fault in found)
@@ -229,20 +231,22 @@ def is_ours(scope: Scope) -> bool:
     Its calls are told by their target, or by the signature's scope. An unsigned form may be STS's,
     and a path S3's; what else is unsigned gets CodePipeline's error.
     """
-    if scope["path"] != "/":
-        return bool(scope["path"].startswith("/_admin/"))
+    if scope["path"].lower().startswith(("/_admin", "//")):
+        return True
     headers = Headers(scope=scope)
     if headers.get("x-amz-target", "").startswith(TARGET):
         return True
     service = signed_for(headers.get("authorization"))
     if service is not None:
         return service == "codepipeline"
+    if scope["path"] != "/":
+        return False
     form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     return bool(scope["method"] == "POST") and not form
 
 
 def job_calls(front: Front) -> Starlette:
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", front.call, methods=["POST"]),
             Route("/_admin/jobs", front.add_jobs, methods=["POST"]),
@@ -263,6 +267,8 @@ def job_calls(front: Front) -> Starlette:
             HTTPException: no_such_path,
         },
     )
+    app.router.redirect_slashes = False  # a POST that is sent elsewhere loses its body
+    return app
 
 
 def refused(code: str, message: str, status: int = 400) -> Reply:
@@ -277,6 +283,7 @@ def decode_call(body: bytes) -> Any:
 
 
 async def read_admin(http: Request, empty: bytes = b"") -> Any:
+    admin.only(http.query_params)
     try:
         return bodies.decode(await bodies.read(http) or empty)
     except bodies.TooLargeError as error:

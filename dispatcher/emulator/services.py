@@ -4,6 +4,7 @@ Manager and whatever else moto has.
 It must not know CodePipeline. moto is loaded at the first call, since that takes a second.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -33,9 +34,22 @@ def moto() -> Any:
 
 
 def answer(environ: Mapping[str, Any], start_response: Start) -> Iterable[bytes]:
-    """In a thread of the middleware's."""
-    answered: Iterable[bytes] = moto()(environ, start_response)
-    return answered
+    """In a thread of the middleware's. What moto breaks on is not AWS's failure: 501."""
+    begun: list[Any] = []
+
+    def begin(status: str, headers: Any, exc_info: Any = None) -> Any:
+        begun[:] = [status]
+        if not status.startswith("500"):
+            return start_response(status, headers, exc_info)
+        return lambda _data: None
+
+    answered: Iterable[bytes] = moto()(environ, begin)
+    if not begun[0].startswith("500"):
+        return answered
+    what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+    body = json.dumps({"__type": "NotImplemented", "message": f"moto cannot answer {what}"})
+    start_response("501 Not Implemented", [("Content-Type", "application/json")])
+    return [body.encode()]
 
 
 def forget() -> None:

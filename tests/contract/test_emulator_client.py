@@ -75,6 +75,9 @@ def test_waiting_for_a_state_ends_with_it_or_says_what_there_was(
 
     with pytest.raises(TimeoutError, match="Created, Queued, Dispatched"):
         codepipeline_emulator.wait_for(job, timeout=0.05)
+    codepipeline_emulator.time_out(job)
+    with pytest.raises(TimeoutError, match="TimedOut"):
+        codepipeline_emulator.wait_for(job, "Succeeded", timeout=3600)
 
 
 def test_faults_are_asked_for_counted_and_ended(codepipeline_emulator: Emulator, aws: Any) -> None:
@@ -118,6 +121,13 @@ def test_a_job_ends_from_outside_and_a_clock_is_off(
         (lambda emulator: emulator.job("unknown"), "there is no job unknown"),
         (lambda emulator: emulator.submit("M", {"": ""}), "configuration"),
         (lambda emulator: emulator.submit("M", unheard=1), "'unheard'"),
+        (lambda emulator: emulator.wait_for("job", "Sucess"), "no state Sucess"),
+        (lambda emulator: emulator.calls("PollForJob"), "no job call PollForJob"),
+        (lambda emulator: emulator.calls(job_id="unknown"), "no job unknown"),
+        (lambda emulator: emulator.reset(rate=1e10), "rate"),
+        (lambda emulator: emulator.add_fault("error", error="No such"), "error"),
+        (lambda emulator: emulator.ask("/_admin/reset?x=1", {}), "x is not known"),
+        (lambda emulator: emulator.ask("/_admin/faults", {"id": "1"}, "DELETE"), "by .id="),
         (lambda emulator: emulator.reset(ack_window=0), "longer than 0"),
         (lambda emulator: emulator.reset(second_ack="no"), "secondAck"),
         (lambda emulator: emulator.reset(unheard=1), "'unheard'"),
@@ -136,7 +146,7 @@ def test_what_is_wrong_is_said(
 
 
 def test_a_reset_forgets_all_and_keeps_the_options_it_was_started_with() -> None:
-    with running("--ack-window", "7") as emulator:
+    with running(ack_window=7) as emulator:
         emulator.reset(ack_window=9, rate=1)
         emulator.submit("Mine")
         emulator.add_fault("throttle")
@@ -221,12 +231,32 @@ def test_paths_that_nothing_answers_are_s3_s_but_for_those_of_ours(
 ) -> None:
     with httpx.Client(base_url=codepipeline_emulator.url) as http:
         assert "NoSuchBucket" in http.get("/some-bucket/key").text
-        assert http.get("/_admin/unheard").json()["error"].startswith("nothing answers")
+        for path in ("/_admin/unheard", "/_admin", "/_ADMIN/jobs", "/_admin/jobs/"):
+            for answer in (http.get(path), http.post(path, content=b"{}")):
+                assert answer.json()["error"].startswith("nothing answers")
+                assert 400 <= answer.status_code < 500
+        twice = httpx.get(f"{codepipeline_emulator.url}//_admin/log")
+        assert twice.json() == {"error": "nothing answers GET //_admin/log"}
+        assert http.post("/nope", content=b"{}").status_code == 501
+        assert "moto cannot answer" in http.post("/nope", content=b"{}").text
         web_identity = {"Action": "AssumeRoleWithWebIdentity", "Version": "2011-06-15"}
         web_identity |= {"RoleArn": "arn:aws:iam::1:role/r", "RoleSessionName": "s"}
         answer = http.post("/", data=web_identity | {"WebIdentityToken": "t"})
         assert "AssumeRoleWithWebIdentityResponse" in answer.text
         assert http.post("/", content=b"{}").json()["__type"].startswith("MissingAuth")
+
+
+def test_nothing_of_the_caller_s_environment_leads_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+    request.getfixturevalue("codepipeline_emulator")
+
+    assert boto3.Session().client("s3").list_buckets()["Buckets"] == []
 
 
 @pytest.mark.parametrize("size", [2**20 + 1, 2**25])
@@ -261,7 +291,7 @@ def test_the_process_ends_with_who_started_it() -> None:
 
 
 def test_an_emulator_that_cannot_start_says_why() -> None:
-    with pytest.raises(EmulatorError, match=r"batch-cap"), running("--batch-cap", "0"):
+    with pytest.raises(EmulatorError, match=r"batch-cap"), running(batch_cap=0):
         pass
     with pytest.raises(EmulatorError, match="does not answer"):
         Emulator("http://127.0.0.1:9").jobs()
