@@ -35,16 +35,19 @@ def moto() -> Any:
 
 def answer(environ: Mapping[str, Any], start_response: Start) -> Iterable[bytes]:
     """In a thread of the middleware's. What moto breaks on is not AWS's failure: 501."""
-    begun: list[Any] = []
+    broke = False
 
     def begin(status: str, headers: Any, exc_info: Any = None) -> Any:
-        begun[:] = [status]
-        if not status.startswith("500"):
-            return start_response(status, headers, exc_info)
-        return lambda _data: None
+        nonlocal broke
+        broke = status.startswith("500")
+        return None if broke else start_response(status, headers, exc_info)
 
-    answered: Iterable[bytes] = moto()(environ, begin)
-    if not begun[0].startswith("500"):
+    answered: Iterable[bytes] = ()
+    try:
+        answered = moto()(environ, begin)
+    except Exception:  # noqa: BLE001 - it may be anything that a request makes moto do
+        broke = True
+    if not broke:
         return answered
     what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
     body = json.dumps({"__type": "NotImplemented", "message": f"moto cannot answer {what}"})
