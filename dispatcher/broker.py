@@ -1,11 +1,13 @@
 """The engine's Broker over Celery: what is published, and how long a queue is."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from celery import Celery
 from kombu.exceptions import ChannelError, KombuError
 from kombu.transport.redis import Channel, QoS
+from redis.exceptions import ResponseError
 
 from dispatcher.engine.model import BrokerDown, JobRef
 from dispatcher.sdk import ActionType
@@ -37,6 +39,17 @@ class OpenChannelQoS(QoS):
     Celery acknowledges from its loop, after the task was accepted: by then the connection may be
     lost. kombu 5.7 fails on such a channel with an AttributeError, and that ends the worker.
     """
+
+    heard: Callable[[], None] = staticmethod(lambda: None)  # told of each message received
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        type(self).heard()
+        super().append(message, delivery_tag)
+
+    def restore_visible(self, *arguments: Any, **more: Any) -> None:
+        """Asked while a connection is set up: an error here would lose it, and leave it open."""
+        with suppress(ResponseError):  # of a Redis that is full or read-only
+            super().restore_visible(*arguments, **more)
 
     def ack(self, delivery_tag: str) -> None:
         if not self.channel.closed:

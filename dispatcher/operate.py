@@ -3,6 +3,7 @@
 Knows nothing of how it is asked; decides nothing that the ledger should."""
 
 import getpass
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -61,7 +62,7 @@ class Operator:
                 f"{job_id} is {record.state} and has no result that could be sent; "
                 "`dispatcher jobs --state dead` lists those that have."
             )
-        arm = Release(timedelta(), f"sent again by {getpass.getuser()}")
+        arm = Release(timedelta(), f"sent again by {_who()}")
         with _answered():
             done = self._ledger.overrule(record.ref, arm)
         if not done:
@@ -96,6 +97,13 @@ def _row(record: Record) -> Sequence[str]:
         record.worker,
         " ".join(result.split())[:60],
     )
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
 
 
 @contextmanager

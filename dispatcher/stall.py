@@ -11,7 +11,8 @@ LOOKS = 10  # in the time that a stall may last
 
 class StallWatch:
     """`stalled` is called once, when at every look for `after` seconds a message waited, a slot was
-    free, and none was received. `after` 0: never. `wanting` may raise: then nobody knows."""
+    free, and none was received. `after` 0: never. `wanting` may raise: then nobody knows. Looks
+    with a sleep of the whole process between them say nothing."""
 
     def __init__(
         self,
@@ -24,13 +25,17 @@ class StallWatch:
         self._wanting = wanting
         self._stalled = stalled
         self._clock = clock
-        self._since = clock()
+        self._since = self._looked = clock()
 
     def received(self) -> None:
         self._since = self._clock()
 
     def look(self) -> bool:
         """Whether it stands still; each look that finds all well begins anew."""
+        now, before = self._clock(), self._looked
+        self._looked = now
+        if now - before > 2 * self._after / LOOKS:
+            self._since = now
         began = self._since
         try:
             wanting = self._wanting()

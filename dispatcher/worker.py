@@ -21,7 +21,7 @@ from celery.signals import task_failure, worker_init, worker_shutting_down
 from celery.worker import state
 from celery.worker.strategy import default
 
-from dispatcher.broker import QUEUE, CeleryBroker
+from dispatcher.broker import QUEUE, CeleryBroker, OpenChannelQoS
 from dispatcher.engine.model import LedgerDown, Release
 from dispatcher.engine.ports import Event
 from dispatcher.settings import settings
@@ -31,6 +31,7 @@ from dispatcher.wiring import configure, process, stopping, wiring
 
 CHILD_CHECK = 0.5  # seconds; the pool alone looks every 5
 LEAVE = timedelta(seconds=1)  # for this process to be gone
+HAND_ON = timedelta(seconds=4)  # to do it within, when nothing runs any more
 
 
 class Attendant(bootsteps.StartStopStep):
@@ -49,12 +50,15 @@ class Attendant(bootsteps.StartStopStep):
 
         def wanting() -> bool:
             busy = len(state.reserved_requests) >= consumer.pool.num_processes
-            return not (stopping() or busy) and any(map(broker.length, self._queues))
+            queues = [queue.name for queue in consumer.task_consumer.queues]
+            return not (stopping() or busy) and any(map(broker.length, queues))
 
         consumer.stalls = StallWatch(settings().stall_after, wanting, _stalled)
+        OpenChannelQoS.heard = staticmethod(consumer.stalls.received)
         consumer.stalls.start()
 
     def start(self, consumer: Any) -> None:
+        consumer.stalls.received()  # a connection that is being made is no stall
         self._queues = {queue.name for queue in consumer.task_consumer.queues}
         sweep = wiring().times.sweep_interval.total_seconds()
         self._every(consumer, ANNOUNCE.total_seconds(), lambda: self._announce(consumer))
@@ -181,9 +185,12 @@ def _end_in_time(status: int) -> None:
                 with suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
             after = timedelta()  # what runs in threads ends only with this process
+        # Who begins after `after` must not find this process alive: a sweep does what is left.
+        until = time.monotonic() + (after / 2 if after else HAND_ON).total_seconds()
         for request in list(state.active_requests):
-            if not hand_on(request.kwargs.get("job"), request.id, after):
-                break  # the rest is left to a sweep: this process must be gone in time
+            told = hand_on(request.kwargs.get("job"), request.id, after)
+            if not told or time.monotonic() > until:
+                break
     finally:
         os._exit(status)
 

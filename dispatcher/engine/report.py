@@ -48,15 +48,14 @@ class Reporter:
         elif stored or lifecycle.may_put_unstored(held.spec):
             event = Event.FINISHED if stored else Event.PUT_ANYHOW
             self._observer.saw(event, held.claim.ref, outcome=arm.verdict.kind)
-            self.put(held, arm.verdict, timedelta(), stored=bool(stored))
+            self.put(held, arm.verdict, timedelta())
 
-    def put(self, held: Held, verdict: Verdict, age: timedelta, *, stored: bool = True) -> None:
+    def put(self, held: Held, verdict: Verdict, age: timedelta) -> None:
         """A minute of tries under the lease, then again later."""
-        arm = self._tries(held, verdict)
-        if arm is None:
-            if not stored:
-                self._store(held, Store(verdict))
-            arm = lifecycle.put_later(age + PUT_INLINE)
+        arm = self._tries(held, verdict) or lifecycle.put_later(age + PUT_INLINE)
+        if not isinstance(arm, Done | Park):
+            # The ledger may have lost it since, or never had it: whoever goes on needs it there.
+            self._store(held, Store(verdict))
         self._tell(held, verdict, arm)
         self._finish(held, arm)
 

@@ -66,7 +66,7 @@ class RedisFleet:
         for provider in providers:
             key = f"dispatcher:slots:{provider}"
             nodes = self._redis.hgetall(key)
-            gone = [node for node, value in nodes.items() if int(value.split()[1]) <= now]
+            gone = [node for node, value in nodes.items() if _announced(str(value))[1] <= now]
             if gone:
                 self._redis.hdel(key, *gone)
 
@@ -130,8 +130,17 @@ class RedisFleet:
 
 
 def _alive(workers: Mapping[str, str], now: int) -> int:
-    announced = [value.split() for value in workers.values()]
-    return sum(int(slots) for slots, expiry in announced if int(expiry) > now)
+    announced = map(_announced, workers.values())
+    return sum(slots for slots, expiry in announced if expiry > now)
+
+
+def _announced(value: str) -> tuple[int, int]:
+    """Slots and expiry. What is no announcement is one that has expired."""
+    try:
+        slots, expiry = map(int, value.split())
+    except ValueError:
+        return 0, 0
+    return slots, expiry
 
 
 def _key(what: str, action_type: ActionType, region: str) -> str:

@@ -71,8 +71,13 @@ local function wrong_with(r)
     if r[name] and not string.match(r[name], '^-?%d+$') then return 'has no number as its ' .. name end
   end
   for _, name in ipairs({'tried', 'begun'}) do -- a verdict is not for Lua to read
-    if r[name] and not pcall(cjson.decode, r[name]) then return 'has no JSON as its ' .. name end
+    local ok, value = pcall(cjson.decode, r[name] or '{}')
+    if not (ok and type(value) == 'table') then return 'has no JSON as its ' .. name end
   end
+  for _, name in ipairs({'type', 'client', 'region', 'owner', 'nonce', 'verdict'}) do
+    if string.find(r[name] or '', '[\128-\255]') then return 'has bytes in its ' .. name .. ' that are no text' end
+  end
+  if (r.state == 'running' or r.state == 'finished') and not r.owner then return 'has no owner' end
   return nil
 end
 

@@ -157,7 +157,7 @@ class RedisLedger:
     def _reached(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
-        except RedisError as error:
+        except (RedisError, ValueError) as error:  # of an answer that is no text, too
             # Only the type: a script error's text can quote what it was given.
             raise LedgerDown(type(error).__name__) from None
 

@@ -93,7 +93,10 @@ class Records:
         key = PREFIX + job_id
         if self._redis.type(key) not in {"hash", "none"}:
             return Record(job_id, State.DAMAGED)
-        fields = self._redis.hgetall(key)
+        try:
+            fields = self._redis.hgetall(key)
+        except UnicodeDecodeError:
+            return Record(job_id, State.DAMAGED)
         told = {str(name): str(value) for name, value in fields.items()}
         return _record(job_id, told) if told else None
 
@@ -125,7 +128,7 @@ def _record(job_id: str, fields: Mapping[str, str]) -> Record:
             percent=int(fields["percent"]) if "percent" in fields else None,
             note=fields.get("note", ""),
         )
-    except (AttributeError, KeyError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return Record(job_id, State.DAMAGED)
 
 

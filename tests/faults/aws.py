@@ -33,7 +33,8 @@ def flaky(probability: float) -> Run:
             seed = stage.random.randrange(10**6)
             stage.fleet.aws.add_fault(kind, probability=probability / len(kinds), seed=seed)
         stage.load(30)
-        eventually(lambda: stage.faults().total() >= 30, "faults took effect", 60)
+        wanted = max(150 * probability, 2)
+        eventually(lambda: stage.faults().total() >= wanted, "faults took effect", 60)
         stage.fleet.aws.remove_fault()
 
     return run

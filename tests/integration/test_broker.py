@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kombu import Connection, Consumer, Message, Producer, Queue
 from redis import Redis
+from redis.exceptions import ResponseError
 
 import dispatcher.celery  # noqa: F401 - sets kombu up
 from dispatcher.redis_server import RedisServer
@@ -32,6 +33,20 @@ def test_what_a_lost_connection_had_delivered_can_still_be_answered(
     channel.close()  # as Celery's consumer does when it lost the connection
 
     getattr(received[0], answer)(logging.getLogger(), connection.connection_errors)
+
+
+def test_a_redis_that_takes_no_writes_leaves_the_channel_alone(
+    connection: Connection, redis: Redis
+) -> None:
+    """kombu asks this while a connection is made; an error there would leave it open, for ever."""
+    channel: Any = connection.channel()
+    redis.config_set("min-replicas-to-write", "1")
+    try:
+        channel.qos.restore_visible(interval=1)
+        with pytest.raises(ResponseError):
+            redis.set("any", "thing")
+    finally:
+        redis.config_set("min-replicas-to-write", "0")
 
 
 def test_on_an_open_channel_an_answered_message_is_gone(

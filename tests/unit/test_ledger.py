@@ -1369,7 +1369,7 @@ def watched(redis: Redis, alarms: Alarms) -> RedisLedger:
     return RedisLedger(redis, TIMES, alarms)
 
 
-def spoil(redis: Redis, field: str, value: str) -> None:
+def spoil(redis: Redis, field: str, value: str | bytes) -> None:
     if field == "":
         redis.delete(KEY)
         redis.set(KEY, value)
@@ -1388,13 +1388,15 @@ DAMAGE = {
     "attempt": ("attempt", "1.5"),
     "tried": ("tried", "["),
     "begun": ("begun", "}"),
+    "tried no list": ("tried", "5"),
+    "bytes": ("region", b"eu-west-\xff"),
 }
 damage = pytest.mark.parametrize("spoilt", DAMAGE.values(), ids=DAMAGE)
 
 
 @damage
 def test_a_damaged_record_is_neither_offered_nor_begun_and_others_are(
-    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str]
+    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str | bytes]
 ) -> None:
     offer(watched)
     spoil(redis, *spoilt)
@@ -1411,7 +1413,7 @@ def test_a_damaged_record_is_neither_offered_nor_begun_and_others_are(
 @damage
 @pytest.mark.usefixtures("seeing")
 def test_a_sweep_passes_over_a_damaged_record_and_sees_the_others(
-    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str]
+    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str | bytes]
 ) -> None:
     for ref in (JOB, OTHER):
         offer(watched, ref=ref)
@@ -1429,7 +1431,7 @@ def test_a_sweep_passes_over_a_damaged_record_and_sees_the_others(
 
 @damage
 def test_who_is_sure_of_its_job_makes_a_damaged_record_anew(
-    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str]
+    watched: RedisLedger, redis: Redis, alarms: Alarms, spoilt: tuple[str, str | bytes]
 ) -> None:
     claim = started_by(watched, "host/task/1")
     spoil(redis, *spoilt)
@@ -1445,7 +1447,7 @@ def test_who_is_sure_of_its_job_makes_a_damaged_record_anew(
 
 @damage
 def test_a_verdict_over_a_damaged_record_is_stored(
-    watched: RedisLedger, redis: Redis, spoilt: tuple[str, str]
+    watched: RedisLedger, redis: Redis, spoilt: tuple[str, str | bytes]
 ) -> None:
     claim = started_by(watched, "host/task/1")
     spoil(redis, *spoilt)

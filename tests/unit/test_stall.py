@@ -30,33 +30,42 @@ class Scene:
 def test_it_stands_still_when_for_so_long_something_waited_and_nothing_came() -> None:
     scene = Scene()
 
-    assert [scene.look(at) for at in (1, 5, 9.9, 10, 11)] == [False, False, False, True, True]
+    assert [scene.look(at) for at in [*range(1, 10), 9.9, 10, 11]] == [False] * 10 + [True] * 2
 
 
 @pytest.mark.parametrize("wanting", [False, OSError("the broker is away")])
 def test_a_look_that_finds_nothing_to_do_begins_anew(wanting: bool | Exception) -> None:
     scene = Scene()
-    scene.look(9)
+    for at in range(1, 10):
+        scene.look(at)
     scene.wanting = wanting
-    assert not scene.look(12)
+    assert not scene.look(10)
     scene.wanting = True
 
-    assert [scene.look(at) for at in (13, 21.9, 22)] == [False, False, True]
+    assert [scene.look(at) for at in range(11, 21)] == [False] * 9 + [True]
+
+
+def test_looks_that_a_frozen_process_left_out_say_nothing() -> None:
+    scene = Scene()
+    scene.look(1)
+
+    assert [scene.look(at) for at in (50, 51, 52)] == [False] * 3
 
 
 def test_a_message_begins_anew() -> None:
     scene = Scene()
-    scene.now = 9
+    for at in range(1, 10):
+        scene.look(at)
     scene.watch.received()
 
-    assert [scene.look(at) for at in (18.9, 19)] == [False, True]
+    assert [scene.look(at) for at in range(10, 20)] == [False] * 9 + [True]
 
 
 def test_a_message_that_came_during_the_look_counts() -> None:
     scene = Scene()
     scene.arrives = True
 
-    assert [scene.look(at) for at in (10, 20, 30)] == [False] * 3
+    assert [scene.look(at) for at in range(1, 40)] == [False] * 39
 
 
 def test_the_thread_tells_once_and_ends() -> None:
