@@ -39,6 +39,7 @@ class Clock:
         self._shift = redis.register_script(SHIFT)
         self.watched: Callable[[], bool] = lambda: False
         self.look: Callable[[], None] = lambda: None
+        self.wait: Callable[[float], None] = self.advance  # what a sleeping process does
         self._at: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
 
@@ -49,7 +50,7 @@ class Clock:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self._ms)
 
     def sleep(self, seconds: float) -> None:
-        self.advance(seconds)
+        self.wait(seconds)
 
     def after(self, seconds: float, step: Callable[[], object]) -> None:
         """Something that happens while somebody waits."""

@@ -67,6 +67,15 @@ def then(step: Callable[[], object]) -> Fault:
     return meet
 
 
+def twice(call: Call) -> Any:
+    call()
+    return call()
+
+
+def unsent(call: Call) -> Any:
+    """The call is over, and nothing came of it."""
+
+
 class Line:
     """One process's calls of the outside, by name and in order."""
 

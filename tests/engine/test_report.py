@@ -1,6 +1,7 @@
 """From a verdict to AWS: stored first, sent until AWS has answered, and accepted once."""
 
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -18,6 +19,7 @@ from dispatcher.engine.model import (
     Refused,
     Throttled,
     TokensDown,
+    Unanswered,
     UnknownClient,
 )
 from dispatcher.engine.ports import Event
@@ -201,6 +203,29 @@ def test_a_put_that_nobody_answers_for_a_minute_is_handed_back_and_sent_later(
     assert world.verdict(ref) is None
     world.recover(after=2)
     assert world.status(ref) is aws.Status.SUCCEEDED
+
+
+@POLICIES
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_verdict_that_the_ledger_lost_while_aws_was_silent_is_stored_again(
+    world: World, on_crash: OnCrash, refused: bool
+) -> None:
+    """A wiped record is made anew by a heartbeat, but as that of a running handler."""
+    ref = world.offered(world.action(Owner.THIRD_PARTY, on_crash))
+    worker = world.worker()
+
+    def wiped() -> NoReturn:
+        world.redis.flushall()
+        worker.leases._beat()
+        raise Unanswered
+
+    worker.line.next("put", first(wiped))
+    worker.line.always(failing(Refused) if refused else unanswered, "put")
+
+    worker.job(ref)
+
+    assert "verdict" in world.record(ref)
+    assert is_dead(world, ref) is refused
 
 
 def test_later_puts_come_ever_later_and_end_after_a_day_as_a_dead_letter(world: World) -> None:

@@ -13,6 +13,7 @@ from redis import Redis
 
 from dispatcher.configuration import config_parser
 from dispatcher.emulator import machine as aws
+from dispatcher.emulator.options import Options
 from dispatcher.engine.acknowledge import Acknowledger
 from dispatcher.engine.claim import Claims
 from dispatcher.engine.delivery import Delivery
@@ -64,6 +65,11 @@ REGION = "eu-west-1"
 PROVIDERS = {Owner.THIRD_PARTY: "Acme", Owner.CUSTOM: "Mine"}
 LEDGER = ("offer", "begin", "heartbeat", "finish", "due", "nonce")
 OVER = {aws.Status.SUCCEEDED, aws.Status.FAILED, aws.Status.TIMED_OUT}
+
+SWEPT = """
+redis.call('HSET', 'dispatcher:sweep', 'last', redis.call('TIME')[1] * 1000, 'blind', 0)
+redis.call('EXPIRE', 'dispatcher:sweep', 86400)
+"""
 
 # Handlers.
 
@@ -159,13 +165,13 @@ class Worker:
 
 class World:
     def __init__(
-        self, redis: Redis, times: Times | None = None, options: aws.Options | None = None
+        self, redis: Redis, times: Times | None = None, options: Options | None = None
     ) -> None:
         self.times = times or Times()
         self.clock = Clock(redis)
         self.redis = MovedRedis(redis, self.clock)
         self.machine = aws.Machine(
-            options or aws.Options(ack_window=self.times.ack_window), self.clock.monotonic
+            options or Options(ack_window=self.times.ack_window), self.clock.monotonic
         )
         self.ledger = RedisLedger(self.redis, self.times)
         self.fleet = RedisFleet(self.redis, self.times)
@@ -181,6 +187,7 @@ class World:
         self.workers: list[Worker] = []
         self.poller = self.worker()
         self._looking = False
+        self._swept = self.redis.register_script(SWEPT)
         self.clock.watched = lambda: any(worker.holds() for worker in self.workers)
         self.clock.look = self._look
 
@@ -255,9 +262,28 @@ class World:
 
     def sweep(self, worker: Worker | None = None) -> None:
         """A sweep of a fleet that has swept all the time, hence is not blind."""
-        seconds, _ = self.redis.time()
-        self.redis.hset("dispatcher:sweep", mapping={"last": seconds * 1000, "blind": 0})
+        self._swept()
         (worker or self.poller).sweep()
+
+    def forget(self) -> None:
+        """Redis loses all that this fleet wrote there, but who is there to work."""
+        for key in self._keys("dispatcher:*"):
+            if not key.startswith("dispatcher:slots:"):
+                self.redis.delete(key)
+
+    def forgetting(self, call: Callable[[], Any]) -> Any:
+        """Redis answers, and loses what it wrote."""
+        for key in self._keys("dispatcher:*"):
+            self.redis.copy(key, f"saved:{key}", replace=True)
+        answer = call()
+        self.forget()
+        for key in self._keys("saved:*"):
+            self.redis.copy(key, key.removeprefix("saved:"), replace=True)
+            self.redis.delete(key)
+        return answer
+
+    def _keys(self, pattern: str) -> list[str]:
+        return [str(key) for key in self.redis.keys(pattern)]
 
     def recover(self, after: float | None = None) -> Worker:
         """After a lease somebody sweeps, and a new worker takes what was published."""
@@ -274,6 +300,10 @@ class World:
             worker.settle(ref)
         for ref in _emptied(self.queues.jobs):
             worker.job(ref)
+
+    def action_of(self, job: aws.Job) -> Action:
+        known = job.work.action_type
+        return next(one for own, one in self.actions.items() if their(own) == known)
 
     def verdict(self, ref: JobRef) -> Verdict | None:
         result = self._job(ref).result
