@@ -82,10 +82,10 @@ READ_ONLY = {"min-replicas-to-write": "1"}  # as a primary that lost its replica
 WRITABLE = {"min-replicas-to-write": "0"}
 
 ALL = [
-    Row("child killed at a point", crashes("child", range(4, 17), 1), 26, ("prefork",), slots=1),
-    Row("worker killed at a point", crashes("worker", range(4, 17), 1), 26, slots=1),
-    Row("poller killed at a point", crashes("worker", range(1, 4), 1), 6, slots=1),
-    Row("all killed at a point", crashes("all", range(1, 17), 1), 16, slots=1),
+    Row("child killed at a point", crashes("child", range(4, 17)), 26, ("prefork",), slots=1),
+    Row("worker killed at a point", crashes("worker", range(4, 17)), 26, slots=1),
+    Row("poller killed at a point", crashes("worker", range(1, 4)), 6, slots=1),
+    Row("all killed at a point", crashes("all", range(1, 17)), 32, slots=1),
     Row("all killed under load", kill_under_load),
     Row("beat killed", kill_beat, 4),
     Row("SIGTERM under load", term_under_load),

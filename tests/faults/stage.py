@@ -79,7 +79,7 @@ class Stage:
         clocks: bool,
         settings: Mapping[str, str],
     ) -> None:
-        self.random = Random(seed)
+        self.seed, self.random = seed, Random(seed)
         self.pool, self.slots = pool, slots
         self.clocks = Clocks(folder, used=clocks)
         env = {**os.environ, **self.clocks.env("redis")}
