@@ -17,6 +17,7 @@ class Broken(StrEnum):
     STARTS = "a handler started too often"
     AT_ONCE = "two handlers of one job ran at once"
     NOT_OURS = "a handler started without our acknowledgement"
+    TWICE = "AWS took two results of one job"
     THEIRS = "AWS took our result of another fleet's job"
     UNTOLD = "a handler's end is not what AWS was told"
     NO_RESULT = "a job never got a result"
@@ -65,6 +66,7 @@ class Judge:
         """At the end of it all. `faults`: how many befell it, where they were few."""
         found = {
             Broken.STARTS: any(map(self._too_many, self._world.machine.jobs())),
+            Broken.TWICE: max(self._world.accepted.values(), default=0) > 1,
             Broken.THEIRS: any(job in self._world.accepted for job in self._theirs),
             Broken.UNTOLD: any(map(self._untold, self.runs)),
             Broken.NO_RESULT: bool(self.open()),

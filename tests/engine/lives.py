@@ -26,12 +26,11 @@ from tests.engine.troubles import (
     HANDLER,
     WRITES,
     Few,
-    Many,
     Trouble,
     Where,
     answers,
+    chosen,
     messages,
-    somewhere,
 )
 from tests.engine.world import Worker, World
 
@@ -62,7 +61,11 @@ class Life:
         self.stage = Stage(world.clock)
         self.foreigners = Foreigners(world.machine, random, polls=2 * setting.jobs)
         self.judge = Judge(world, self.foreigners.acknowledged, self.stood_still)
-        self.troubles = self.choose_troubles(faults)
+        self.troubles = (
+            Few(faults)
+            if faults is not None
+            else chosen(random, setting.troubles, setting.points, setting.faults)
+        )
         self.slow = 0 if setting.gentle else random.choice([0.05, 0.1, 0.2])
         self.promptness = random.choice([0.3, 1, 4])
         self.frozen: dict[Worker, tuple[float, float]] = {}  # since when, until when
@@ -81,19 +84,6 @@ class Life:
         world.handler = self.handler
         world.clock.wait = self.stage.sleep
         world.fleet.announce("node", {one.spec.type.provider: 100 for one in self.actions})
-
-    def choose_troubles(self, faults: Sequence[Where] | None) -> Few | Many:
-        setting = self.setting
-        if faults is not None:
-            return Few(faults)
-        if setting.faults is None:
-            return Many(self.random, setting.troubles)
-        return Few(
-            [
-                somewhere(self.random, setting.troubles, setting.points)
-                for _ in range(setting.faults)
-            ]
-        )
 
     # Who goes on.
 
@@ -203,7 +193,7 @@ class Life:
 
     def sweep(self) -> None:
         self.next_sweep = self.world.clock.monotonic() + 5
-        self.world.sweep(self.worker())
+        self.attempt(lambda: self.world.sweep(self.worker()))
 
     def deliver(self) -> None:
         worker, queues = self.worker(), self.world.queues

@@ -60,12 +60,6 @@ def messages() -> Sequence[Fault]:
     return [unsent, twice]
 
 
-def somewhere(random: Random, kinds: Sequence[Trouble], points: Sequence[str]) -> Where:
-    kind = random.choices(kinds, [WEIGHTS.get(kind, 1) for kind in kinds])[0]
-    name = random.choice([name for name in points if kind.befalls(name)])
-    return name, random.choice([1, 1, 1, 2]), kind
-
-
 class Few:
     def __init__(self, wheres: Sequence[Where]) -> None:
         self._left = list(wheres)
@@ -96,3 +90,18 @@ class Many:
                 if dice < 0:
                     return kind
         return None
+
+
+def chosen(
+    random: Random, kinds: Sequence[Trouble], points: Sequence[str], number: int | None
+) -> Few | Many:
+    """So many of these kinds at these calls; None: ever more at any."""
+    if number is None:
+        return Many(random, kinds)
+    return Few([_where(random, kinds, points) for _ in range(number)])
+
+
+def _where(random: Random, kinds: Sequence[Trouble], points: Sequence[str]) -> Where:
+    kind = random.choices(kinds, [WEIGHTS.get(kind, 1) for kind in kinds])[0]
+    name = random.choice([name for name in points if kind.befalls(name)])
+    return name, random.choice([1, 1, 1, 2]), kind
