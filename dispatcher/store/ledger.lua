@@ -137,17 +137,18 @@ local function indexed(type)
   return index and resting
 end
 
+-- Whether there are indexes that the job could be in.
 local function unlook(job, type)
-  if not indexed(type) then return end
+  if not indexed(type) then return false end
   redis.call('ZREM', index_key(type), job)
   redis.call('ZREM', resting_key(type), job)
+  return true
 end
 
 -- Somebody must look at `at`: the record's lease, except that a sweep moves only the score.
 local function look(job, type, at, rests)
   local key = rests and resting_key(type) or index_key(type)
-  if not indexed(type) then return end
-  unlook(job, type)
+  if not unlook(job, type) then return end
   redis.call('ZADD', key, string.format('%.0f', at), job)
   redis.call('PEXPIRE', key, 8 * DAY)
 end

@@ -19,20 +19,26 @@ def connection(redis_server: RedisServer, redis: Redis) -> Iterator[Connection]:
         yield opened
 
 
-@pytest.mark.parametrize("answer", ["ack_log_error", "reject_log_error"])
-def test_what_a_lost_connection_had_delivered_can_still_be_answered(
-    connection: Connection, answer: str
-) -> None:
+def delivered(connection: Connection) -> tuple[Any, Message]:
+    """A channel, and a message that it has received and not answered."""
     queue = Queue("some", routing_key="some")
     received: list[Message] = []
     channel: Any = connection.channel()
     with Consumer(channel, queue, on_message=received.append, accept=["json"]):
         Producer(channel).publish({}, routing_key="some", declare=[queue])
         connection.drain_events(timeout=5)
+    return channel, received[0]
+
+
+@pytest.mark.parametrize("answer", ["ack_log_error", "reject_log_error"])
+def test_what_a_lost_connection_had_delivered_can_still_be_answered(
+    connection: Connection, answer: str
+) -> None:
+    channel, message = delivered(connection)
 
     channel.close()  # as Celery's consumer does when it lost the connection
 
-    getattr(received[0], answer)(logging.getLogger(), connection.connection_errors)
+    getattr(message, answer)(logging.getLogger(), connection.connection_errors)
 
 
 def test_a_redis_that_takes_no_writes_leaves_the_channel_alone(
@@ -52,14 +58,9 @@ def test_a_redis_that_takes_no_writes_leaves_the_channel_alone(
 def test_on_an_open_channel_an_answered_message_is_gone(
     connection: Connection, redis: Redis
 ) -> None:
-    queue = Queue("some", routing_key="some")
-    received: list[Message] = []
-    channel: Any = connection.channel()
-    with Consumer(channel, queue, on_message=received.append, accept=["json"]):
-        Producer(channel).publish({}, routing_key="some", declare=[queue])
-        connection.drain_events(timeout=5)
-        assert redis.hlen("unacked") == 1
+    _, message = delivered(connection)
+    assert redis.hlen("unacked") == 1
 
-        received[0].ack()
+    message.ack()
 
-        assert redis.hlen("unacked") == 0
+    assert redis.hlen("unacked") == 0
