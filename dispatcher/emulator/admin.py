@@ -3,9 +3,7 @@
 It must not know HTTP: decoded JSON in, JSON-ready values out, AdminError when the request is wrong.
 """
 
-import json
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -14,8 +12,10 @@ from typing import Any, get_args
 from dispatcher.emulator.calls import ACTION_TYPE, CALLS
 from dispatcher.emulator.effects import ENDS
 from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
+from dispatcher.emulator.logs import MASK
 from dispatcher.emulator.machine import ActionType, Job, Machine, Owner, Result, Rules, Work
 from dispatcher.emulator.model import named
+from dispatcher.emulator.operations import OPERATIONS
 from dispatcher.emulator.options import ERROR_NAME, KINDS, Options, camel_case
 from dispatcher.emulator.shapes import Number, Record, Shape, Text, complaint
 
@@ -45,7 +45,7 @@ NEW_ACTION_TYPE = Record(
 NEW_FAULT = Record(
     {"kind": Text(tuple(Kind))},
     {
-        "operation": Text(tuple(CALLS)),
+        "operation": Text((*CALLS, *OPERATIONS)),
         "jobId": Text(),
         "count": Number(1),
         "probability": Number(0, 1, whole=False),
@@ -73,58 +73,10 @@ OPTIONS = Record(
     closed=True,
 )
 CLOCK = Record({"offset": Number(-(10**9), 10**9, whole=False)}, closed=True)
-# By the names of members: what a request holds under any of these is not for a log.
-SECRET = re.compile("token|nonce|secret|passw|credential|key", re.IGNORECASE)
-MASK = "***"
-DEEPEST = 8  # no request that AWS knows is nested so deep
 
 
 class AdminError(Exception):
     """The request to an admin call is wrong; the text says how."""
-
-
-class CallLog:
-    """What was asked, in order, with secrets masked. Kept as JSON: it is long and seldom read."""
-
-    def __init__(self, most: int = 1_000_000) -> None:
-        self._lines: deque[str] = deque(maxlen=most)
-
-    def add(
-        self,
-        *,
-        at: float,
-        operation: str,
-        request: Any,
-        status: int | None,
-        error: str | None,
-        applied: bool,
-        fault: str | None = None,
-    ) -> None:
-        job_id = request.get("jobId") if isinstance(request, dict) else None
-        entry = {
-            "at": at,
-            "operation": operation,
-            "jobId": job_id,
-            "request": mask(request),
-            "status": status,
-            "error": error,
-            "applied": applied,
-            "fault": fault,
-        }
-        self._lines.append(json.dumps(entry))
-
-    def text(self) -> str:
-        return f"[{','.join(self._lines)}]"
-
-
-def mask(value: Any, deep: int = 0) -> Any:
-    if deep > DEEPEST:
-        return MASK
-    if isinstance(value, dict):
-        return {
-            key: MASK if SECRET.search(key) else mask(item, deep + 1) for key, item in value.items()
-        }
-    return [mask(item, deep + 1) for item in value] if isinstance(value, list) else value
 
 
 def add_jobs(machine: Machine, request: object) -> dict[str, Any]:
@@ -161,6 +113,8 @@ def show_job(job: Job) -> dict[str, Any]:
         "history": [{"status": status, "at": at} for status, at in job.history],
         "next": job.next,
         "actionExecutionId": job.work.action_execution_id,
+        "inputArtifacts": job.work.artifacts.get("inputArtifacts") or [],
+        "outputArtifacts": job.work.artifacts.get("outputArtifacts") or [],
     }
 
 

@@ -3,7 +3,6 @@
 It must not know HTTP.
 """
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -51,7 +50,7 @@ def poll(call: Call, machine: Machine, request: Request) -> Answer:
     action_type = ActionType(**{part: request["actionTypeId"][part] for part in ACTION_TYPE})
     jobs = machine.poll(call.owner, action_type, request.get("maxBatchSize"), query or {})
     if call.owner is Owner.CUSTOM:
-        shown = [custom_job(job, machine.options) for job in jobs]
+        shown = [custom_job(job, machine) for job in jobs]
     else:
         shown = [third_party_job(job) for job in jobs]
     return Answer({"jobs": shown}, applied=bool(jobs))
@@ -59,7 +58,7 @@ def poll(call: Call, machine: Machine, request: Request) -> Answer:
 
 def details(call: Call, machine: Machine, request: Request) -> Answer:
     job = machine.details(call.caller(request))
-    shown: dict[str, Any] = {"id": job.id, "data": job_data(job, machine.options)}
+    shown: dict[str, Any] = {"id": job.id, "data": job_data(job, machine)}
     if call.owner is Owner.CUSTOM:
         shown["accountId"] = ACCOUNT
     elif job.nonce is not None:  # before the first hand-out there is none
@@ -100,19 +99,19 @@ def third_party_job(job: Job) -> dict[str, Any]:
     return {"clientId": job.work.client_id, "jobId": job.id}
 
 
-def custom_job(job: Job, options: Options) -> dict[str, Any]:
-    data = job_data(job, options)
+def custom_job(job: Job, machine: Machine) -> dict[str, Any]:
+    data = job_data(job, machine)
     return {"id": job.id, "data": data, "nonce": job.nonce, "accountId": ACCOUNT}
 
 
-def job_data(job: Job, options: Options) -> dict[str, Any]:
+def job_data(job: Job, machine: Machine) -> dict[str, Any]:
     shown = {
         "actionTypeId": asdict(job.work.action_type),
         "actionConfiguration": {"configuration": dict(job.work.configuration)},
-        "pipelineContext": pipeline_context(job, options),
+        "pipelineContext": pipeline_context(job, machine.options),
         "inputArtifacts": [],
         "outputArtifacts": [],
-        "artifactCredentials": credentials(),
+        "artifactCredentials": machine.session_keys(job).shown,
         **job.work.artifacts,
     }
     if job.continuation_token is not None:
@@ -136,15 +135,6 @@ def pipeline_context(job: Job, options: Options) -> dict[str, Any]:
         shown["pipelineArn"] = f"arn:aws:codepipeline:{REGION}:{ACCOUNT}:{work.pipeline}"
         shown["pipelineExecutionId"] = work.pipeline_execution_id
     return shown
-
-
-def credentials() -> dict[str, str]:
-    """New session keys at each call, as AWS gives out."""
-    return {
-        "accessKeyId": "ASIA" + secrets.token_hex(8).upper(),
-        "secretAccessKey": secrets.token_urlsafe(30),
-        "sessionToken": secrets.token_urlsafe(90),
-    }
 
 
 ACTION_TYPE = structure("ActionTypeId").required

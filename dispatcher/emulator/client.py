@@ -9,11 +9,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from dispatcher.emulator.options import camel_case
+from dispatcher.emulator.places import BUCKET, located
+from dispatcher.emulator.seen import (
+    Call,
+    EmulatedJob,
+    FaultState,
+    Result,
+    S3Call,
+    to_call,
+    to_job,
+    to_s3_call,
+)
+
+__all__ = ["Call", "EmulatedJob", "Emulator", "EmulatorError", "FaultState", "Result", "S3Call"]
 
 LOOK_EVERY = 0.01  # seconds
 STATES = ("Created", "Queued", "Dispatched", "InProgress", "TimedOut", "Succeeded", "Failed")
@@ -34,64 +46,8 @@ class EmulatorError(Exception):
     """The emulator refuses a request, or did not start; the text says why."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """A put that was accepted: which call, and its request with the client token masked."""
-
-    operation: str
-    request: Mapping[str, Any]
-    at: float
-
-    @property
-    def succeeded(self) -> bool:
-        return self.operation.endswith("SuccessResult")
-
-
-@dataclass(frozen=True)
-class EmulatedJob:
-    """`status` and those in `history` are AWS's; times are epoch seconds.
-
-    `next`: the id of the job that goes on after this one's continuation token.
-    """
-
-    id: str
-    status: str
-    history: Sequence[tuple[str, float]]
-    result: Result | None
-    next: str | None
-    action_execution_id: str
-
-    @property
-    def ended(self) -> bool:
-        return self.status in {"Succeeded", "Failed", "TimedOut"}
-
-
-@dataclass(frozen=True)
-class Call:
-    """One of the ten calls, as it arrived, with secrets masked.
-
-    `applied`: it changed a job. `fault`: the kind of the fault that befell it.
-    """
-
-    at: float
-    operation: str
-    job_id: str | None
-    request: Any
-    status: int | None
-    error: str | None
-    applied: bool
-    fault: str | None
-
-
-@dataclass(frozen=True)
-class FaultState:
-    """A rule, and how many calls matched it, were befallen by it, and wait because of it now."""
-
-    id: str
-    kind: str
-    matched: int
-    taken: int
-    held: int
+class NoSuchObjectError(EmulatorError):
+    """There is none there."""
 
 
 class Emulator:
@@ -134,17 +90,58 @@ class Emulator:
         version: str = "1",
         client_id: str = "client",
         client_token: str = "token",  # noqa: S107 - of a client that does not exist
+        inputs: Mapping[str, bytes] | None = None,
+        outputs: Sequence[str] = (),
         **more: Any,
     ) -> str:
         """Offer a job, and answer its id. The client is a third-party job's alone.
 
-        `more`: other members of POST /_admin/jobs, as they are, such as inputArtifacts.
+        `inputs`: input artifacts, which are put into a bucket of the emulator's; `outputs`: the
+        names of output artifacts, which get a place there. `more`: other members of POST
+        /_admin/jobs, as they are, such as encryptionKey, or inputArtifacts in places of your own.
         """
         action_type = to_action_type(category, owner, provider, version)
         client = {"clientId": client_id, "clientToken": client_token}
+        more |= self._store(inputs or {}, outputs, more.get("pipelineName"))
         body = {"actionTypeId": action_type, "configuration": dict(configuration or {}), **more}
         made = self.ask("/_admin/jobs", body | (client if owner == "ThirdParty" else {}))
         return str(made["jobIds"][0])
+
+    def _store(
+        self, inputs: Mapping[str, bytes], outputs: Sequence[str], pipeline: str | None
+    ) -> dict[str, Any]:
+        """The artifacts as POST /_admin/jobs has them."""
+        given = located(inputs, pipeline)
+        for artifact in given:
+            place = artifact["location"]["s3Location"]
+            self.put_object(BUCKET, place["objectKey"], inputs[artifact["name"]])
+        if outputs:
+            self.ask(f"/_admin/objects/{BUCKET}", method="PUT")
+        places = {"inputArtifacts": given, "outputArtifacts": located(outputs, pipeline)}
+        return {name: artifacts for name, artifacts in places.items() if artifacts}
+
+    def artifact(self, job_id: str, name: str) -> bytes | None:
+        """What this output artifact holds, or this input; None while nobody has put it."""
+        found = self.ask(f"/_admin/jobs?id={job_id}")
+        if not found:
+            raise EmulatorError(f"there is no job {job_id}")
+        for artifact in (*found[0]["outputArtifacts"], *found[0]["inputArtifacts"]):
+            if artifact.get("name") == name and artifact.get("location"):
+                place = artifact["location"]["s3Location"]
+                return self.get_object(place["bucketName"], place["objectKey"])
+        raise EmulatorError(f"the job has no artifact {name}")
+
+    def put_object(self, bucket: str, key: str, content: bytes, region: str | None = None) -> None:
+        """Of any size. The bucket is made if there is none, in us-east-1 or the region named."""
+        where = "" if region is None else f"?region={quote(region)}"
+        self._send(f"/_admin/objects/{quote(bucket)}/{quote(key)}{where}", content, "PUT")
+
+    def get_object(self, bucket: str, key: str) -> bytes | None:
+        """None where there is no such object."""
+        try:
+            return self._send(f"/_admin/objects/{quote(bucket)}/{quote(key)}")
+        except NoSuchObjectError:
+            return None
 
     def define(
         self,
@@ -212,6 +209,17 @@ class Emulator:
             if operation in {None, call.operation} and job_id in {None, call.job_id}
         ]
 
+    def s3_calls(self, operation: str | None = None, job_id: str | None = None) -> list[S3Call]:
+        """All requests to S3 in order of their end, or those of one operation, or those that were
+        signed with a job's session keys. Operations have AWS's names, as PutObject."""
+        if job_id is not None:
+            self.job(job_id)
+        return [
+            call
+            for call in map(to_s3_call, self.ask("/_admin/s3"))
+            if operation in {None, call.operation} and job_id in {None, call.job_id}
+        ]
+
     def add_fault(self, kind: str, **rule: Any) -> str:
         """Have a fault befall calls, once unless the rule says how often; answers its id.
 
@@ -250,14 +258,23 @@ class Emulator:
 
     def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
         """Any admin call, decoded."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, method=method)  # noqa: S310
+        return json.loads(
+            self._send(path, None if body is None else json.dumps(body).encode(), method)
+        )
+
+    def _send(self, path: str, content: bytes | None = None, method: str | None = None) -> bytes:
+        headers = {} if content is None else {"Content-Type": "application/octet-stream"}
+        request = urllib.request.Request(  # noqa: S310
+            self.url + path, content, headers, method=method
+        )
         try:
             with DIRECT.open(request, timeout=30) as answer:
-                return json.load(answer)
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             with error:
-                raise EmulatorError(f"{path}: {json.load(error)['error']}") from None
+                kind = NoSuchObjectError if error.code == 404 else EmulatorError
+                called = "/".join(path.split("/")[:3])  # an object's path is not for a text
+                raise kind(f"{called}: {json.load(error)['error']}") from None
         except OSError as error:
             raise EmulatorError(f"the emulator at {self.url} does not answer: {error}") from None
 
@@ -267,20 +284,3 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is o
 
 def to_action_type(category: str, owner: str, provider: str, version: str) -> dict[str, str]:
     return {"category": category, "owner": owner, "provider": provider, "version": version}
-
-
-def to_job(shown: Mapping[str, Any]) -> EmulatedJob:
-    result = shown["result"]
-    return EmulatedJob(
-        id=shown["id"],
-        status=shown["status"],
-        history=[(step["status"], step["at"]) for step in shown["history"]],
-        result=None if result is None else Result(**result),
-        next=shown["next"],
-        action_execution_id=shown["actionExecutionId"],
-    )
-
-
-def to_call(shown: Mapping[str, Any]) -> Call:
-    named = {"job_id" if name == "jobId" else name: value for name, value in shown.items()}
-    return Call(**named)

@@ -6,13 +6,16 @@ order give the same faults.
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
+
+from dispatcher.emulator.operations import OPERATIONS
 
 POLLS = frozenset({"PollForJobs", "PollForThirdPartyJobs"})
 ACKNOWLEDGEMENTS = frozenset({"AcknowledgeJob", "AcknowledgeThirdPartyJob"})
 SHOW_NONCES = frozenset({"PollForJobs", "GetThirdPartyJobDetails"})
+OBJECT_CALLS = frozenset(OPERATIONS)
 
 
 class Kind(StrEnum):
@@ -49,6 +52,19 @@ ONLY = {
     Kind.STALE_NONCE: SHOW_NONCES,
     Kind.FOREIGN_ACKNOWLEDGE: ACKNOWLEDGEMENTS,
 }
+# Kinds that befall calls to S3 too: those that know nothing of jobs.
+OF_OBJECTS = frozenset(
+    {
+        Kind.ERROR,
+        Kind.UNAVAILABLE,
+        Kind.THROTTLE,
+        Kind.EXPIRED_CREDENTIALS,
+        Kind.DROP_BEFORE,
+        Kind.DROP_AFTER,
+        Kind.DELAY,
+        Kind.HOLD,
+    }
+)
 # Members that belong to some kinds only.
 OWN = {
     "error": frozenset({Kind.ERROR}),
@@ -67,6 +83,21 @@ class Refusal:
     code: str
     message: str
     status: int
+
+
+REFUSALS = {
+    Kind.UNAVAILABLE: Refusal("ServiceUnavailableException", "The service is not available", 503),
+    Kind.THROTTLE: Refusal("ThrottlingException", "Rate exceeded", 400),
+    Kind.EXPIRED_CREDENTIALS: Refusal(
+        "ExpiredTokenException", "The security token included in the request is expired", 400
+    ),
+}
+# S3 has other words for the same.
+OBJECT_REFUSALS = {
+    Kind.UNAVAILABLE: Refusal("ServiceUnavailable", "Please reduce your request rate.", 503),
+    Kind.THROTTLE: Refusal("SlowDown", "Please reduce your request rate.", 503),
+    Kind.EXPIRED_CREDENTIALS: Refusal("ExpiredToken", "The provided token has expired.", 400),
+}
 
 
 @dataclass(frozen=True)
@@ -115,11 +146,15 @@ class Rule:
         return 1 if self.probability is None else None
 
     def befalls(self, operation: str) -> bool:
+        if operation in OBJECT_CALLS:
+            return self.kind in OF_OBJECTS or (self.kind, operation) == (Kind.TRUNCATE, "GetObject")
         if self.kind in {Kind.ABANDON, Kind.TIME_OUT}:
             return operation not in POLLS
         return operation in ONLY.get(self.kind, {operation})
 
     def matches(self, operation: str, job_id: object) -> bool:
+        if self.operation is None and operation in OBJECT_CALLS:
+            return False  # a rule means calls to S3 only by their names
         if self.operation not in {None, operation} or not self.befalls(operation):
             return False
         return self.chooses or self.job_id is None or self.job_id == job_id
@@ -130,16 +165,14 @@ class Rule:
     def refusal(self) -> Refusal | None:
         if self.kind is Kind.ERROR:
             return Refusal(self.error or "", "A fault was asked for", self.status or 400)
-        if self.kind is Kind.UNAVAILABLE:
-            status = self.status or 503
-            code = "InternalFailure" if status == 500 else "ServiceUnavailableException"
-            return Refusal(code, "The service is not available", status)
-        if self.kind is Kind.THROTTLE:
-            return Refusal("ThrottlingException", "Rate exceeded", self.status or 400)
-        if self.kind is Kind.EXPIRED_CREDENTIALS:
-            message = "The security token included in the request is expired"
-            return Refusal("ExpiredTokenException", message, 400)
-        return None
+        told = (OBJECT_REFUSALS if self.operation in OBJECT_CALLS else REFUSALS).get(self.kind)
+        if told is None:
+            return None
+        status = self.status or told.status
+        if self.kind is Kind.UNAVAILABLE and status == 500:
+            code = "InternalError" if self.operation in OBJECT_CALLS else "InternalFailure"
+            return replace(told, code=code, status=status)
+        return replace(told, status=status)
 
     def show(self) -> dict[str, Any]:
         given = {part.name: getattr(self, part.name) for part in fields(self)}

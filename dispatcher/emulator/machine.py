@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+from dispatcher.emulator.keys import Keys, SessionKeys
 from dispatcher.emulator.options import Options
 
 
@@ -161,6 +162,7 @@ class Machine:
         self._queues: dict[Queue, deque[Job]] = {}
         self._timers: list[Timer] = []
         self._repeats: set[str] = set()
+        self.keys = Keys(options.credentials_lifetime)
 
     def define(self, action_type: ActionType, rules: Rules) -> None:
         """Declare an action type. ValueError: it exists with another queryable property."""
@@ -213,6 +215,10 @@ class Machine:
         if third_party and self.options.new_nonce == "details" and job.status is Status.DISPATCHED:
             job.renew_nonce()
         return job
+
+    def session_keys(self, job: Job) -> SessionKeys:
+        """For what a call shows of the job, as of this call's time."""
+        return self.keys.give(job.id, job.work.artifacts, self._now)
 
     def acknowledge(self, caller: Caller, nonce: str) -> tuple[Status, bool]:
         """The job's state now, and whether this call began it.

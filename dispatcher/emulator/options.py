@@ -31,6 +31,10 @@ class Options:
         "All jobs of one action together have so long; by default an hour for a third-party action "
         "and a day for a custom one.",
     ] = None
+    credentials_lifetime: Annotated[
+        timedelta,
+        "The session keys for a job's artifacts end so long after the call that gave them.",
+    ] = timedelta(minutes=15)
     default_batch: Annotated[int, "A poll that names no batch size hands out so many."] = 1
     batch_cap: Annotated[int, "One poll hands out so many jobs at most."] = 100
     rate: Annotated[

@@ -4,10 +4,10 @@ It must not know which call it is, nor why.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 TRANSPORT = "transport"
@@ -49,6 +49,56 @@ class Truncated(Response):
         await send({"type": "http.response.body", "body": self.sent, "more_body": True})
         scope["state"][TRANSPORT].close()
         await ended(receive)
+
+
+class Late:
+    """What sends an answer once `wait` is over, or drops the connection if that says so."""
+
+    def __init__(self, scope: Scope, send: Send, wait: Callable[[], Awaitable[bool]]) -> None:
+        self._transport = scope["state"][TRANSPORT]
+        self._send = send
+        self._wait = wait
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and not await self._wait():
+            self._transport.abort()
+        if not self._transport.is_closing():
+            await self._send(message)
+
+
+class Cut:
+    """What sends the head of an answer and the first `size` bytes of its body, half of it by
+    default, then ends the connection. Announced is at least a byte more than is sent."""
+
+    def __init__(self, scope: Scope, send: Send, size: int | None) -> None:
+        self._transport = scope["state"][TRANSPORT]
+        self._send = send
+        self._size = size
+        self._left = 0
+
+    async def __call__(self, message: Message) -> None:
+        if self._transport.is_closing():
+            return
+        if message["type"] == "http.response.start":
+            await self._send({**message, "headers": self._announce(message["headers"])})
+            return
+        body = bytes(message.get("body", b"")[: self._left])
+        self._left -= len(body)
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        if not self._left or not message.get("more_body"):
+            self._transport.close()
+
+    def _announce(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        sizes = [int(value) for name, value in headers if name == b"content-length"]
+        whole = sizes[0] if sizes else 0
+        self._left = whole // 2 if self._size is None else min(self._size, whole)
+        others = [pair for pair in headers if pair[0] != b"content-length"]
+        return [*others, (b"content-length", b"%d" % max(whole, self._left + 1))]
+
+
+def closed(scope: Scope) -> bool:
+    """Whether the connection was ended here."""
+    return bool(scope["state"][TRANSPORT].is_closing())
 
 
 async def ended(receive: Receive) -> None:

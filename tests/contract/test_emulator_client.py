@@ -205,9 +205,9 @@ def test_more_calls_than_the_rate_are_throttled(codepipeline_emulator: Emulator)
 
 def test_s3_kms_sts_and_secrets_answer_at_the_same_address(codepipeline_emulator: Emulator) -> None:
     session = boto3.Session()
-    s3, kms, sts, secrets = (
-        session.client(name) for name in ("s3", "kms", "sts", "secretsmanager")
-    )
+    s3 = session.client("s3")
+    others: list[Any] = [session.client(name) for name in ("kms", "sts", "secretsmanager")]
+    kms, sts, secrets = others
 
     s3.create_bucket(Bucket="artifacts")
     s3.put_object(Bucket="artifacts", Key="in/app", Body=b"x" * 3 * 2**20)
