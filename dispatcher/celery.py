@@ -20,7 +20,7 @@ from dispatcher.broker import (
     survive_lost_connections,
     transport_options,
 )
-from dispatcher.checks import Report, ready, regions
+from dispatcher.checks import Report, queries, ready, regions
 from dispatcher.settings import Settings, SettingsError, settings
 from dispatcher.telemetry import set_up_logging
 from dispatcher.wiring import Process, configure
@@ -78,11 +78,13 @@ def _load(app: Celery) -> Report:
         actions = registry.load(settings().providers)
     except registry.ProviderError as error:
         return Report((), where.faults + error.faults, where.wrong_settings)
+    asked = queries(settings(), actions)
     names = sorted({action.spec.type.queue for action in actions})
     app.conf.task_queues = [Queue(name, routing_key=name) for name in (QUEUE, *names)]
     configure(Process({action.spec.type: action for action in actions}, CeleryBroker(app)))
     tasks.register(app, actions)
-    return where
+    wrong = where.wrong_settings or asked.wrong_settings
+    return Report((), where.faults + asked.faults, wrong)
 
 
 survive_lost_connections()

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -13,11 +13,18 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from dispatcher.archives import Limits
 from dispatcher.aws.tokens import tokens
 from dispatcher.engine.times import Times
 
 PREFIX: Final = "DISPATCHER_"
 Seconds = Annotated[float, Field(ge=0.05, le=86400, allow_inf_nan=False)]
+# ActionProvider, ActionConfigurationKey, ActionConfigurationQueryableValue
+QUERY: Final = re.compile(
+    r"(?P<provider>[0-9A-Za-z_-]{1,35})\.(?P<key>[^=]{1,50})=(?P<value>[0-9A-Za-z_-]{1,50})"
+)
+Query = tuple[str, str]
+Count = Annotated[int, Field(ge=1)]
 REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 REDIS_FORM: Final = (
     "write it as redis://HOST:PORT/DB, or rediss:// for TLS; a password in it stands "
@@ -40,6 +47,7 @@ class Settings(BaseModel):
     regions: tuple[str, ...] = ()
     aws_region: str | None = None  # AWS_REGION: ECS sets it; boto3 does not read it
     client_tokens: SecretStr | None = None
+    query_params: tuple[str, ...] = ()
     poll_interval: Seconds = 1
     poll_interval_max: Seconds = 5
     ack_window: Seconds = 30
@@ -47,8 +55,12 @@ class Settings(BaseModel):
     sweep_interval: Seconds = 10
     shutdown_grace: Seconds = 20
     stall_after: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] = 90
+    artifact_max_bytes: Count = 10_000_000_000
+    extract_max_bytes: Count = 10_000_000_000
+    extract_max_entries: Count = 100_000
+    extract_max_ratio: Count = 200
 
-    @field_validator("providers", "regions", mode="before")
+    @field_validator("providers", "regions", "query_params", mode="before")
     @classmethod
     def _comma_list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -86,6 +98,16 @@ class Settings(BaseModel):
             raise ValueError("write region codes with commas between, such as eu-west-1,us-east-1")
         return value
 
+    @field_validator("query_params")
+    @classmethod
+    def _are_queries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(QUERY.fullmatch, value)):
+            raise ValueError(
+                "write Provider.Key=Value with commas between, such as Acme.ProjectName=shop; a "
+                "value has 1 to 50 letters, digits, '_' and '-'"
+            )
+        return value
+
     @field_validator("client_tokens")
     @classmethod
     def _is_store(cls, value: SecretStr | None) -> SecretStr | None:
@@ -110,6 +132,19 @@ class Settings(BaseModel):
         return Times(
             **{name: timedelta(seconds=getattr(self, name)) for name in Times.__dataclass_fields__}
         )
+
+    @property
+    def queries(self) -> Mapping[str, Sequence[Query]]:
+        """By provider: the queryable key, and the values whose jobs this fleet takes."""
+        found: dict[str, list[Query]] = {}
+        for match in filter(None, map(QUERY.fullmatch, self.query_params)):
+            found.setdefault(match["provider"], []).append((match["key"], match["value"]))
+        return found
+
+    @property
+    def limits(self) -> Limits:
+        """Of what an artifact may unpack to."""
+        return Limits(self.extract_max_bytes, self.extract_max_entries, self.extract_max_ratio)
 
     def all_regions(self) -> tuple[str, ...]:
         """Raises SettingsError when neither our setting nor boto3's own names one."""
@@ -193,6 +228,8 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
         text = f"give seconds, from 0.05 to 86400, decimals allowed, such as {default}"
     elif name == "stall_after":
         text = f"give seconds, up to 86400, such as {default}; 0 never ends a worker"
+    elif isinstance(default, int):
+        text = f"give a whole number of 1 or more, such as {default}"
     return variable, f"{variable}: {text}."
 
 

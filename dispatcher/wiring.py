@@ -7,13 +7,15 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
+from dispatcher.aws.artifacts import S3Artifacts
 from dispatcher.aws.codepipeline import CodePipeline
 from dispatcher.aws.tokens import TokenStore, tokens
+from dispatcher.configuration import queryable_key
 from dispatcher.engine.acknowledge import Acknowledger
 from dispatcher.engine.claim import Claims
 from dispatcher.engine.delivery import Delivery
@@ -83,7 +85,9 @@ class Wiring:
     def __init__(self, given: Settings, process: Process) -> None:
         times, clock, observer = given.times, SystemClock(), LogObserver()
         redis = connect(given.redis_url.get_secret_value())
-        api = CodePipeline(connections=process.concurrency + SPARE)
+        api = CodePipeline(
+            process.concurrency + SPARE, queries=_queries(given, process.actions.values())
+        )
         ledger = RedisLedger(
             redis, times, lambda key, why: observer.saw(Event.DAMAGED, key=key, why=why)
         )
@@ -99,7 +103,9 @@ class Wiring:
             process.actions,
             Claims(jobs, ledger, acknowledger, observer),
             leases,
-            Runner(leases, observer, clock),
+            Runner(
+                jobs, S3Artifacts(given.artifact_max_bytes), given.limits, leases, observer, clock
+            ),
             Reporter(jobs, ledger, observer, clock),
             stopping,
         )
@@ -116,6 +122,16 @@ class Wiring:
 def client_tokens(given: Settings) -> TokenStore:
     uri = given.client_tokens
     return tokens(uri.get_secret_value() if uri else None, os.environ)
+
+
+def _queries(
+    given: Settings, actions: Iterable[Action]
+) -> Mapping[ActionType, Sequence[tuple[str, str]]]:
+    return {
+        action.spec.type: given.queries.get(action.spec.type.provider, ())
+        for action in actions
+        if queryable_key(action.spec) is not None
+    }
 
 
 @cache

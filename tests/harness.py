@@ -118,7 +118,8 @@ class Fleet:
         line = eventually(lambda: process.output.partition("\n")[0], "the emulator listens")
         self.emulator = line.split()[-1]
         self.aws = Emulator(self.emulator)
-        self.env["AWS_ENDPOINT_URL_CODEPIPELINE"] = self.emulator
+        for service in ("CODEPIPELINE", "S3"):
+            self.env[f"AWS_ENDPOINT_URL_{service}"] = self.emulator
         return process
 
     def start_beat(self) -> Process:

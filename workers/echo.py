@@ -1,6 +1,7 @@
 """The smallest provider: it says what its configuration says, or fails with it.
 
-Copy it to start your own. Action type: ThirdParty, Test, Echo, version 1.
+An action with output artifacts gets its input artifact back in each, or the message where it has
+none. Copy it to start your own. Action type: ThirdParty, Test, Echo, version 1.
 """
 
 from dataclasses import dataclass
@@ -21,4 +22,10 @@ def echo(job: Job[Config]) -> Outcome:
     """Return what the pipeline shall show; raise one of the failures to let the action fail."""
     if job.config.fail_with is not None:
         raise JobFailed(job.config.fail_with)
+    content = job.workdir / "content"
+    content.write_text(job.config.message)
+    if job.inputs:
+        job.inputs.only().download(content)
+    for artifact in job.outputs.values():
+        artifact.upload(content)
     return Succeeded(summary=job.config.message)

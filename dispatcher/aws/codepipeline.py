@@ -4,10 +4,12 @@ Owns the clients and their retries. Must not know queues, the ledger, or what fo
 answer: acknowledge and put are one HTTP attempt, the loop around them is the engine's.
 """
 
+import itertools
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import boto3
@@ -18,6 +20,7 @@ from botocore.parsers import ResponseParserError
 from dispatcher.aws import shapes
 from dispatcher.aws.errors import failure
 from dispatcher.engine.model import (
+    ApiError,
     Denied,
     InvalidClientToken,
     JobDetails,
@@ -31,9 +34,10 @@ from dispatcher.sdk import ActionType, Owner, Secret
 
 if TYPE_CHECKING:
     from types_boto3_codepipeline import CodePipelineClient
-    from types_boto3_codepipeline.type_defs import FailureDetailsTypeDef
+    from types_boto3_codepipeline.type_defs import FailureDetailsTypeDef, PollForJobsInputTypeDef
 
 T = TypeVar("T")
+Queries = Mapping[ActionType, Sequence[tuple[str, str]]]  # by type: key and value
 
 # Two attempts: a kept-alive connection that AWS has closed costs the first. A third could outlast
 # the acknowledgement window that the details call stands in.
@@ -196,19 +200,45 @@ class ThirdPartyJobs:
 
 
 class CustomJobs:
-    """One account's own actions' jobs: the poll brings the nonce, and there are no tokens."""
+    """One account's own actions' jobs: the poll brings the nonce, and there are no tokens.
 
-    def __init__(self, clients: Clients) -> None:
+    `queries`: AWS demands that each poll of a type with a queryable key names one value of it.
+    """
+
+    def __init__(self, clients: Clients, queries: Queries) -> None:
         self._clients = clients
+        self._queries = queries
+        self._turns = itertools.count()
 
     def poll(self, action_type: ActionType, region: str, limit: int) -> list[Offer]:
+        queries = self._queries.get(action_type)
+        if not queries:
+            return self._poll(action_type, region, limit, {})
+        first = next(self._turns) % len(queries)  # each value is first in its turn
+        found: list[Offer] = []
+        for key, value in (*queries[first:], *queries[:first]):
+            try:
+                found += self._poll(action_type, region, limit - len(found), {key: value})
+            except ApiError:
+                if not found:
+                    raise
+                break  # what was handed out is not thrown away; the next turn says what is wrong
+            if len(found) >= limit:
+                break
+        return found
+
+    def _poll(
+        self, action_type: ActionType, region: str, limit: int, query: dict[str, str]
+    ) -> list[Offer]:
         operation = "PollForJobs"
+        asked: PollForJobsInputTypeDef = {
+            "actionTypeId": shapes.type_id(action_type),
+            "maxBatchSize": limit,
+        }
+        if query:
+            asked["queryParam"] = query
         answer = self._clients.retrying(
-            operation,
-            region,
-            lambda client: client.poll_for_jobs(
-                actionTypeId=shapes.type_id(action_type), maxBatchSize=limit
-            ),
+            operation, region, lambda client: client.poll_for_jobs(**asked)
         )
         # The answer holds whole jobs with session keys and configuration; it goes no further.
         return shapes.offers(operation, answer, shapes.custom_offer)
@@ -249,13 +279,22 @@ class CustomJobs:
 
 
 class CodePipeline:
-    """All job calls of one process. `connections` is how many of them it makes at once."""
+    """All job calls of one process. `connections` is how many of them it makes at once.
 
-    def __init__(self, connections: int, *, read_timeout: timedelta = _READ_TIMEOUT) -> None:
+    `queries`: the values of queryable keys to poll for; see CustomJobs.
+    """
+
+    def __init__(
+        self,
+        connections: int,
+        *,
+        queries: Queries = MappingProxyType({}),
+        read_timeout: timedelta = _READ_TIMEOUT,
+    ) -> None:
         self._clients = Clients(connections, read_timeout)
         self._jobs: Mapping[Owner, JobApi] = {
             Owner.THIRD_PARTY: ThirdPartyJobs(self._clients),
-            Owner.CUSTOM: CustomJobs(self._clients),
+            Owner.CUSTOM: CustomJobs(self._clients, queries),
         }
 
     def poll(self, action_type: ActionType, region: str, limit: int) -> list[Offer]:

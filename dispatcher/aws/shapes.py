@@ -3,18 +3,22 @@
 Knows no client and no call."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from dispatcher.engine.model import (
     JOB_ID,
+    Belongings,
     JobDetails,
     JobRef,
     Kind,
     Malformed,
     Offer,
+    Place,
     Refused,
+    SessionKeys,
     Unanswered,
     Verdict,
 )
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ARTIFACT: Final = re.compile(r"[a-zA-Z0-9_\-]{1,100}")  # ArtifactName; it names files too
 _SUMMARY: Final = 2_048
 _MESSAGE: Final = 5_000
 _NO_MESSAGE: Final = "The action failed and gave no message."
@@ -94,6 +99,7 @@ def details(operation: str, ref: JobRef, answer: Mapping[str, object]) -> JobDet
     return JobDetails(
         pipeline=_pipeline(_part(data, "pipelineContext")),
         configuration=_configuration(operation, data),
+        belongings=_belongings(operation, data),
         continuation=_text(data, "continuationToken"),
         nonce=_text(job, "nonce"),  # a third-party job's; a custom one's came with its offer
     )
@@ -104,6 +110,43 @@ def _configuration(operation: str, data: Mapping[str, object]) -> dict[str, str]
     if not all(isinstance(value, str) for value in values.values()):
         raise Malformed(f"{operation}: configuration of something other than texts")
     return {key: str(value) for key, value in values.items()}
+
+
+def _belongings(operation: str, data: Mapping[str, object]) -> Belongings:
+    return Belongings(
+        inputs=_places(operation, data, "inputArtifacts"),
+        outputs=_places(operation, data, "outputArtifacts"),
+        keys=_session_keys(_part(data, "artifactCredentials")),
+        encryption_key=_text(_part(data, "encryptionKey"), "id"),
+    )
+
+
+def _places(operation: str, data: Mapping[str, object], kind: str) -> tuple[Place, ...]:
+    listed = data.get(kind)
+    found = [_place(one) for one in (listed if isinstance(listed, list) else ())]
+    good = tuple(place for place in found if place is not None)
+    if len(good) < len(found):
+        # A handler that needs one of them says so; one that does not still gets its job.
+        extra = {"operation": operation, "kind": kind, "skipped": len(found) - len(good)}
+        logger.warning("malformed artifacts skipped", extra=extra)
+    return good
+
+
+def _place(artifact: object) -> Place | None:
+    if not isinstance(artifact, Mapping):
+        return None
+    name = _text(artifact, "name")
+    at = _part(_part(artifact, "location"), "s3Location")
+    bucket, key = _text(at, "bucketName"), _text(at, "objectKey")
+    if name and _ARTIFACT.fullmatch(name) and bucket and key:
+        return Place(name, bucket, key, _text(artifact, "revision"))
+    return None
+
+
+def _session_keys(given: Mapping[str, object]) -> SessionKeys | None:
+    names = ("accessKeyId", "secretAccessKey", "sessionToken")
+    access, secret, token = (_text(given, name) for name in names)
+    return SessionKeys(access, secret, token) if access and secret and token else None
 
 
 def _pipeline(context: Mapping[str, object]) -> Pipeline:

@@ -1,18 +1,17 @@
-"""The emulator's admin calls, as the demo uses them. No proxy of the user's stands between."""
+"""What the demo asks of the emulator, and whether a server is up; never through a proxy."""
 
 import http.client
-import json
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from dispatcher.demo.processes import DemoError
 from dispatcher.demo.scenario import ActionType, Planned, Shown
+from dispatcher.emulator.client import Emulator, EmulatorError
+from dispatcher.testing import zipped
 
-ANSWER_WITHIN = 10.0  # seconds
-FAULTS = (OSError, http.client.HTTPException)
 POLLS = {"PollForJobs", "PollForThirdPartyJobs"}
+IN, OUT = "Site", "Copy"  # artifacts
 
 
 class Client:
@@ -20,55 +19,58 @@ class Client:
 
     def __init__(self, address: str, token: Callable[[str], str]) -> None:
         """`address`: host:port. `token`: the client token of a client."""
-        self._address = address
+        self._emulator = Emulator(f"http://{address}")
         self._token = token
 
     def define(self, action_type: ActionType) -> None:
-        self._call("POST", "/_admin/action-types", {"actionTypeId": asdict(action_type)})
+        with _told():
+            self._emulator.define(**vars(action_type))
 
     def submit(self, planned: Planned) -> str:
         """The job's id."""
-        asked: dict[str, Any] = {
-            "actionTypeId": asdict(planned.action_type),
-            "configuration": dict(planned.configuration),
+        more: dict[str, Any] = {
             "pipelineName": f"{planned.client or 'own'}-pipeline",
             "stageName": planned.action_type.category,
             "actionName": planned.title.replace(" ", "-"),
         }
         if planned.client is not None:
-            asked |= {"clientId": planned.client, "clientToken": self._token(planned.client)}
-        return str(self._call("POST", "/_admin/jobs", asked)["jobIds"][0])
+            more |= {"client_id": planned.client, "client_token": self._token(planned.client)}
+        if planned.carries is not None:
+            more |= {"inputs": {IN: zipped(planned.carries)}, "outputs": [OUT]}
+        with _told():
+            return self._emulator.submit(
+                configuration=dict(planned.configuration), **vars(planned.action_type), **more
+            )
 
     def jobs(self) -> dict[str, Shown]:
-        return {job["id"]: job for job in self._call("GET", "/_admin/jobs")}
+        with _told():
+            return {job["id"]: job for job in self._emulator.ask("/_admin/jobs")}
+
+    def carried(self, job_id: str) -> bool:
+        """Whether the job's output artifact is its input, byte for byte."""
+        with _told():
+            made = self._emulator.artifact(job_id, OUT)
+            return made is not None and made == self._emulator.artifact(job_id, IN)
 
     def polled(self) -> bool:
         """Both owners' jobs were asked for: beat, both workers, Redis and the emulator work."""
-        return {entry["operation"] for entry in self._call("GET", "/_admin/log")} >= POLLS
+        with _told():
+            return {call.operation for call in self._emulator.calls()} >= POLLS
 
-    def _call(self, method: str, path: str, body: object = None) -> Any:
-        try:
-            status, text = _answer(self._address, method, path, ANSWER_WITHIN, json.dumps(body))
-        except FAULTS as error:
-            raise DemoError(f"the emulator does not answer {method} {path}: {error}") from error
-        if status != http.HTTPStatus.OK:
-            raise DemoError(f"the emulator refused {method} {path}: {text.decode()}")
-        return json.loads(text)
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except EmulatorError as error:
+        raise DemoError(str(error)) from error
 
 
 def answers(address: str, path: str) -> bool:
     """Whether an HTTP server is up there."""
     try:
-        status, _ = _answer(address, "GET", path, 1)
-    except FAULTS:
+        with closing(http.client.HTTPConnection(address, timeout=1)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
-    return status == http.HTTPStatus.OK
-
-
-def _answer(
-    address: str, method: str, path: str, within: float, body: str | None = None
-) -> tuple[int, bytes]:
-    with closing(http.client.HTTPConnection(address, timeout=within)) as connection:
-        connection.request(method, path, body)
-        answer = connection.getresponse()
-        return answer.status, answer.read()

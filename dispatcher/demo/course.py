@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,17 @@ import click
 from dispatcher.demo import parts
 from dispatcher.demo.client import Client, answers
 from dispatcher.demo.processes import DemoError, Processes
-from dispatcher.demo.scenario import COUNTDOWN, ECHO, Planned, Progress, count, progress, scenario
+from dispatcher.demo.scenario import (
+    COUNTDOWN,
+    ECHO,
+    OVER,
+    Planned,
+    Progress,
+    Shown,
+    count,
+    progress,
+    scenario,
+)
 from dispatcher.demo.screen import screen, summary
 from dispatcher.redis_server import NoRedisError, free_port
 
@@ -146,7 +156,16 @@ class _Demo:
     def _look(self, ids: Sequence[str]) -> list[Progress]:
         self._check()
         jobs = self._client.jobs()
-        return [progress(one, id_, jobs) for one, id_ in zip(self._planned, ids, strict=True)]
+        return [
+            progress(one, id_, jobs, carried=self._carried(one, id_, jobs))
+            for one, id_ in zip(self._planned, ids, strict=True)
+        ]
+
+    def _carried(self, planned: Planned, job_id: str, jobs: Mapping[str, Shown]) -> bool:
+        """Asked once the job is over: until then it may still be on its way."""
+        if planned.carries is None or jobs[job_id]["status"] not in OVER:
+            return True
+        return self._client.carried(job_id)
 
     def _check(self) -> None:
         """A Redis of the demo's own may be killed: it is started again, with what it held."""

@@ -112,6 +112,7 @@ def environment(
         REDIS_URL: redis,
         "DISPATCHER_CLIENT_TOKENS": tokens.as_uri(),
         "AWS_ENDPOINT_URL_CODEPIPELINE": f"http://{emulator}",
+        "AWS_ENDPOINT_URL_S3": f"http://{emulator}",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "demo",

@@ -46,6 +46,7 @@ class Planned:
     client: str | None = None
     should: End = End.SUCCEEDED
     failure: str | None = None
+    carries: Mapping[str, str] | None = None  # files of its input artifact, and so of its output
 
 
 def scenario(jobs: int) -> list[Planned]:
@@ -56,6 +57,8 @@ def scenario(jobs: int) -> list[Planned]:
 def _planned(number: int) -> Planned:
     tenant = TENANTS[number % len(TENANTS)]
     match number:
+        case 0:
+            return _carrying(tenant)
         case 1:
             return _countdown(3)
         case 2:
@@ -69,6 +72,12 @@ def _planned(number: int) -> Planned:
 
 def _echo(tenant: str, number: int) -> Planned:
     return Planned("echo", ECHO, {"Message": f"Hello {tenant}, this is job {number + 1}."}, tenant)
+
+
+def _carrying(tenant: str) -> Planned:
+    files = {"index.html": f"<h1>{tenant}</h1>\n", "assets/site.css": "h1 { color: navy }\n"}
+    wanted = {"Message": "The artifact came in, and went out again."}
+    return Planned("echo an artifact", ECHO, wanted, tenant, carries=files)
 
 
 def _countdown(steps: int) -> Planned:
@@ -100,6 +109,7 @@ class Progress:
     offered: bool
     begun: bool
     failure: tuple[str, str] | None = None
+    carried: bool = True  # its output artifact has the bytes of its input
 
     @property
     def end(self) -> End:
@@ -114,7 +124,8 @@ class Progress:
         if self.planned.should is End.WAITING:
             return self.offered and not self.begun
         failure = self.failure and self.failure[0]
-        return self.end is self.planned.should and failure == self.planned.failure
+        told = self.end is self.planned.should and failure == self.planned.failure
+        return told and self.carried
 
     @property
     def settled(self) -> bool:
@@ -125,7 +136,9 @@ class Progress:
         return self.moved - self.submitted
 
 
-def progress(planned: Planned, first: str, jobs: Mapping[str, Shown]) -> Progress:
+def progress(
+    planned: Planned, first: str, jobs: Mapping[str, Shown], *, carried: bool = True
+) -> Progress:
     chain = _chain(first, jobs)
     newest = chain[-1]
     past = {entry["status"] for job in chain for entry in job["history"]}
@@ -138,6 +151,7 @@ def progress(planned: Planned, first: str, jobs: Mapping[str, Shown]) -> Progres
         offered="Dispatched" in past,
         begun=bool(past & BEGUN),
         failure=_failure(newest),
+        carried=carried,
     )
 
 

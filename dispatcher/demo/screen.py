@@ -104,6 +104,8 @@ def _why(one: Progress) -> str:
 def _expected(one: Progress) -> str:
     planned = one.planned
     kind = f" with {planned.failure}" if planned.failure else ""
+    if not one.carried:
+        return "its output artifact should be its input, and is not"
     if one.end is End.WAITING and not one.begun:
         return f"it should have {_past(planned.should)}{kind}, and nobody began it"
     return f"it should have {_past(planned.should)}{kind}"

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from dispatcher.engine import lifecycle
 from dispatcher.engine.model import Beat, Claim, LedgerDown, Release, Store
-from dispatcher.engine.ports import Clock, Event, Ledger, Observer
+from dispatcher.engine.ports import Clock, Event, Lease, Observer
 from dispatcher.engine.times import Times
 from dispatcher.sdk import ActionSpec, OnCrash
 
@@ -42,7 +42,11 @@ class Held:
         return self.deadline is not None and self._clock.monotonic() >= self.deadline + patience
 
     def stopping(self) -> bool:
-        return self.lost or self._process_stops() or self.overdue()
+        return self.over() or self._process_stops()
+
+    def over(self) -> bool:
+        """Whatever it still does, nobody waits for it."""
+        return self.lost or self.overdue()
 
     def wait(self, seconds: float) -> bool:
         until = self._clock.monotonic() + seconds
@@ -52,6 +56,10 @@ class Held:
 
     def progress(self, percent: int | None, note: str) -> None:
         self._progress = (percent, note)
+
+    def note(self, text: str) -> None:
+        """Of ours, beside the author's percent."""
+        self._progress = (self._progress[0], text)
 
     def left(self) -> timedelta:
         """Of the time limit."""
@@ -70,7 +78,7 @@ class Leases:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Lease,
         observer: Observer,
         clock: Clock,
         times: Times,

@@ -8,7 +8,7 @@ by whoever sent it.
       │  may send what was read here │  may send only what stands in `tried`
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_never
@@ -22,6 +22,7 @@ from dispatcher.engine.model import (
     Dead,
     Done,
     How,
+    JobDetails,
     Kind,
     Overdue,
     Park,
@@ -39,6 +40,7 @@ from dispatcher.engine.times import (
 )
 from dispatcher.sdk import (
     ActionSpec,
+    ConfigurationError,
     Continue,
     Failure,
     OnCrash,
@@ -246,6 +248,21 @@ def bug(reference: str) -> Verdict:
     """Never the exception's text: it may quote a secret. The log knows the reference."""
     text = f"The action's worker failed unexpectedly. Its log has the details under {reference}."
     return Verdict(Kind.FAILURE, text, failure_type="JobFailed", ours=True)
+
+
+def check_outputs(outcome: Outcome, details: JobDetails, written: Collection[str]) -> None:
+    """A green action whose artifact is not there fails a later one, far from its cause.
+
+    What an earlier job of a continued action wrote is not known here.
+    """
+    if isinstance(outcome, Continue) or details.continuation is not None:
+        return
+    for place in details.belongings.outputs:
+        if place.name not in written:
+            raise ConfigurationError(
+                f"The action declares the output artifact {place.name}, which its provider did not "
+                "write; take it out of the action, or correct the action's configuration."
+            )
 
 
 def returned(outcome: Outcome, owner: Owner) -> Verdict:

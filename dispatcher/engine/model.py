@@ -16,7 +16,7 @@ PortError
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -120,6 +120,35 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in S3 an artifact is, or is to be."""
+
+    name: str
+    bucket: str = field(repr=False)
+    key: str = field(repr=False)
+    revision: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class SessionKeys:
+    """The job's own keys to its artifacts, good for a quarter of an hour."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """A job's artifacts: where they are, and the keys to them."""
+
+    inputs: Sequence[Place] = ()
+    outputs: Sequence[Place] = ()
+    keys: SessionKeys | None = field(default=None, repr=False)
+    encryption_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class JobDetails:
     """What a job asks for. Only a third-party job's details bring its nonce."""
 
@@ -127,6 +156,7 @@ class JobDetails:
     configuration: Mapping[str, str] = field(repr=False)
     continuation: str | None = field(default=None, repr=False)
     nonce: str | None = field(default=None, repr=False)
+    belongings: Belongings = field(default_factory=Belongings)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the engine asks of the outside. Adapters raise only the errors of `model`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
@@ -9,6 +10,7 @@ from dispatcher.engine.model import (
     Arm,
     Beat,
     Begun,
+    Belongings,
     Claim,
     Crew,
     Dropped,
@@ -18,9 +20,11 @@ from dispatcher.engine.model import (
     Offer,
     Overdue,
     Release,
+    SessionKeys,
     Verdict,
 )
 from dispatcher.sdk import ActionType, Secret
+from dispatcher.sdk.artifacts import Storage
 
 
 class Clock(Protocol):
@@ -50,7 +54,37 @@ class Tokens(Protocol):
     def get(self, client_id: str, *, fresh: bool = False) -> Secret | None: ...
 
 
-class Ledger(Protocol):
+class Transfers(Protocol):
+    """Looks on while artifacts move, from any thread. `moved` answers whether to go on."""
+
+    def moved(self, direction: str, name: str, done: int, of: int) -> bool: ...
+    def ended(self, direction: str, name: str, size: int) -> None: ...
+
+
+class ArtifactStore(Protocol):
+    """Where jobs' artifacts are kept. A storage is one job's, under that job's own keys alone.
+
+    `renew` asks CodePipeline for new keys, and raises what JobApi does. The storage raises the
+    SDK's failures.
+    """
+
+    def open(
+        self,
+        region: str,
+        belongings: Belongings,
+        renew: Callable[[], SessionKeys | None],
+        transfers: Transfers,
+    ) -> AbstractContextManager[Storage]: ...
+
+
+class Lease(Protocol):
+    """What the owner of a job tells the ledger of it; see `Ledger`."""
+
+    def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]: ...
+    def finish(self, claim: Claim, arm: Arm) -> bool: ...
+
+
+class Ledger(Lease, Protocol):
     """The record of every job, in five atomic steps (and two reads).
 
     An offer dates from when AWS was asked, by the ledger's own clock (`now`): however late it
@@ -66,8 +100,6 @@ class Ledger(Protocol):
     def begin(
         self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None
     ) -> Begun | Dropped: ...
-    def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]: ...
-    def finish(self, claim: Claim, arm: Arm) -> bool: ...
     def release(self, job_id: str, owner: str, arm: Release) -> Overdue | None: ...
     def due(self, types: Sequence[ActionType], limit: int) -> Sequence[Overdue]: ...
     def nonce(self, job_id: str) -> str | None: ...
@@ -124,6 +156,8 @@ class Event(Enum):
     ACK_REFUSED = ("warning", "acknowledgement refused, for another cause than its nonce")
     ACK_UNKNOWN = ("warning", "acknowledgement unanswered, left for recovery")
     STARTED = ("info", "started")
+    TRANSFERRING = ("info", "artifact on its way")
+    TRANSFERRED = ("info", "artifact transferred")
     LOST = ("warning", "lease lost")
     TIMED_OUT = ("warning", "ran into its time limit")
     HUNG = ("error", "too many handlers ignore their time limit: this worker ends itself")

@@ -12,11 +12,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dispatcher.archives import Limits
 from dispatcher.engine import lifecycle
+from dispatcher.engine.artifacts import Watch
+from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.leases import Held, Leases
-from dispatcher.engine.model import Action, Again, JobDetails, Store
-from dispatcher.engine.ports import Clock, Event, Observer
-from dispatcher.sdk import Continue, Failure, Job, Outcome, Succeeded
+from dispatcher.engine.model import Action, Again, JobDetails, SessionKeys, Store
+from dispatcher.engine.ports import ArtifactStore, Clock, Event, Observer
+from dispatcher.sdk import (
+    Artifacts,
+    Continue,
+    Failure,
+    InputArtifact,
+    Job,
+    Outcome,
+    OutputArtifact,
+    Succeeded,
+)
+from dispatcher.sdk.artifacts import Bench
 
 
 class JobLogger(logging.LoggerAdapter[logging.Logger]):
@@ -29,7 +42,18 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 class Runner:
-    def __init__(self, leases: Leases, observer: Observer, clock: Clock) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        artifacts: ArtifactStore,
+        limits: Limits,
+        leases: Leases,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._jobs = jobs
+        self._artifacts = artifacts
+        self._limits = limits
         self._leases = leases
         self._observer = observer
         self._clock = clock
@@ -54,14 +78,29 @@ class Runner:
 
     def _call(self, held: Held, details: JobDetails, action: Action) -> Outcome:
         config = action.parse(details.configuration)
-        with TemporaryDirectory(prefix="job-", ignore_cleanup_errors=True) as workdir:
-            outcome = action.handler(self._job(held, details, config, Path(workdir)))
+        watch = Watch(held, self._observer, self._clock)
+
+        def renew() -> SessionKeys | None:
+            return self._jobs.details(held.claim.ref).belongings.keys
+
+        with (
+            TemporaryDirectory(prefix="job-", ignore_cleanup_errors=True) as folder,
+            self._artifacts.open(
+                held.claim.ref.region, details.belongings, renew, watch
+            ) as storage,
+        ):
+            bench = Bench(storage, _new(folder, "transfers"), self._limits, held.over)
+            workdir = _new(folder, "work")
+            outcome = action.handler(self._job(held, details, config, workdir, bench))
         if not isinstance(outcome, Succeeded | Continue):
             raise TypeError(f"the handler returned a {type(outcome).__name__}")
+        lifecycle.check_outputs(outcome, details, bench.written)
         return outcome
 
-    def _job(self, held: Held, details: JobDetails, config: object, workdir: Path) -> Job[Any]:
-        claim = held.claim
+    def _job(
+        self, held: Held, details: JobDetails, config: object, workdir: Path, bench: Bench
+    ) -> Job[Any]:
+        claim, files = held.claim, details.belongings
         fields = {
             "job_id": claim.ref.job_id,
             "provider": claim.ref.type.provider,
@@ -77,6 +116,13 @@ class Runner:
             pipeline=details.pipeline,
             continuation=details.continuation,
             attempt=claim.starts,
+            inputs=Artifacts(
+                "input",
+                [InputArtifact(one.name, one.revision, bench=bench) for one in files.inputs],
+            ),
+            outputs=Artifacts(
+                "output", [OutputArtifact(one.name, bench=bench) for one in files.outputs]
+            ),
             deadline=self._clock.now() + held.left(),
             workdir=workdir,
             log=JobLogger(logger, fields),
@@ -97,6 +143,19 @@ class Runner:
             held.claim.ref,
             reference=reference,
             error=error,
-            secrets=(details.continuation, details.nonce, *details.configuration.values()),
+            secrets=_secrets(details),
         )
         return Store(lifecycle.bug(reference))
+
+
+def _new(folder: str, name: str) -> Path:
+    made = Path(folder, name)
+    made.mkdir()
+    return made
+
+
+def _secrets(details: JobDetails) -> tuple[str | None, ...]:
+    """What no traceback may show. The keys may have been renewed since: those end in minutes."""
+    keys = details.belongings.keys
+    own = (keys.access_key_id, keys.secret_access_key, keys.session_token) if keys else ()
+    return (details.continuation, details.nonce, *own, *details.configuration.values())

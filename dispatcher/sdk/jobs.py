@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from dispatcher.sdk.actions import ActionType
+from dispatcher.sdk.artifacts import Artifacts, InputArtifact, OutputArtifact
 from dispatcher.sdk.checks import SUMMARY, check_percent, cut
 
 ConfigT = TypeVar("ConfigT")
@@ -45,7 +46,8 @@ class Job(Generic[ConfigT]):
     `id` is the idempotency key to hand to the outside system: delivery is at least once.
     `client_id` is None for custom actions. `attempt` is 1 at the first start and grows by one a
     start. `continuation` is the token that an earlier job of this action returned. `deadline` is
-    an aware instant. `workdir` is removed after the handler returns.
+    an aware instant. `workdir` is removed after the handler returns. `inputs` and `outputs` are the
+    action's artifacts, by the names that its pipeline gives them.
     """
 
     id: str
@@ -55,6 +57,8 @@ class Job(Generic[ConfigT]):
     pipeline: Pipeline
     continuation: str | None = field(default=None, repr=False)
     attempt: int = 1
+    inputs: Artifacts[InputArtifact] = field(default_factory=lambda: Artifacts("input", []))
+    outputs: Artifacts[OutputArtifact] = field(default_factory=lambda: Artifacts("output", []))
     deadline: datetime
     workdir: Path
     log: logging.LoggerAdapter[Any] | logging.Logger = field(repr=False)

@@ -9,7 +9,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("arguments", [["tests.benchmarks.emulator", "--calls", "40"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tests.benchmarks.emulator", "--calls", "40"],
+        ["tests.benchmarks.artifacts", "--mib", "1"],
+    ],
+)
 def test_a_benchmark_ends_with_its_ratio(arguments: list[str]) -> None:
     run = subprocess.run(
         [sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, cwd=ROOT

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dispatcher.aws.codepipeline import CodePipeline
+from dispatcher.emulator.client import Emulator as Driven
 from dispatcher.engine import model
 from dispatcher.engine.model import JobRef, Kind, Verdict
 from dispatcher.sdk import ActionType, Owner, Pipeline, Secret
@@ -826,3 +827,93 @@ def test_a_custom_job_is_no_third_party_job(emulated: CodePipeline, emulator: Em
         emulated.details(replace(THIRD_REF, job_id=job_id), TOKEN)
 
     assert str(refused.value) == "GetThirdPartyJobDetails: InvalidJobException"
+
+
+def test_a_poll_asks_for_the_values_of_its_queryable_key_in_turn(
+    codepipeline_emulator: Driven,
+) -> None:
+    codepipeline_emulator.define("AcmeBuild", category="Build", queryable="Project")
+    ids = {
+        project: [
+            codepipeline_emulator.submit("AcmeBuild", {"Project": project}, category="Build")
+            for _ in range(3)
+        ]
+        for project in ("shop", "blog", "other")
+    }
+    api = CodePipeline(2, queries={CUSTOM: [("Project", "shop"), ("Project", "blog")]})
+
+    first, second, third = (
+        {offer.job_id for offer in api.poll(CUSTOM, REGION, 2)} for _ in range(3)
+    )
+
+    assert first < set(ids["shop"])
+    assert second < set(ids["blog"])
+    assert third == (set(ids["shop"]) | set(ids["blog"])) - first - second
+    api.close()
+
+
+def test_offers_of_one_value_are_kept_when_the_poll_for_the_next_fails(
+    codepipeline_emulator: Driven,
+) -> None:
+    codepipeline_emulator.define("AcmeBuild", category="Build", queryable="Project")
+    job = codepipeline_emulator.submit("AcmeBuild", {"Project": "shop"}, category="Build")
+    codepipeline_emulator.add_fault("error", operation="PollForJobs", after=1, error="Odd")
+    api = CodePipeline(2, queries={CUSTOM: [("Project", "shop"), ("Project", "blog")]})
+
+    assert [offer.job_id for offer in api.poll(CUSTOM, REGION, 2)] == [job]
+    with pytest.raises(model.Refused):
+        CodePipeline(2).poll(CUSTOM, REGION, 2)
+    api.close()
+
+
+def answered_details(wire: Wire, **data: object) -> None:
+    body = {"jobDetails": {"id": JOB, "nonce": NONCE, "data": data}}
+    wire.replies = [answer(200, json.dumps(body).encode())]
+
+
+def test_a_jobs_artifacts_are_read_with_their_places_and_keys(
+    api: CodePipeline, wire: Wire
+) -> None:
+    keys = {"accessKeyId": "ASIA1", "secretAccessKey": "hush", "sessionToken": "hush-too"}
+    place = {"type": "S3", "s3Location": {"bucketName": "bucket", "objectKey": "a/b"}}
+    answered_details(
+        wire,
+        inputArtifacts=[{"name": "Source", "revision": "r1", "location": place}],
+        outputArtifacts=[{"name": "App", "location": place}],
+        artifactCredentials=keys,
+        encryptionKey={"id": "arn:key", "type": "KMS"},
+    )
+
+    found = api.details(THIRD_REF, TOKEN).belongings
+
+    assert found.inputs == (model.Place("Source", "bucket", "a/b", "r1"),)
+    assert found.outputs == (model.Place("App", "bucket", "a/b"),)
+    assert found.keys == model.SessionKeys("ASIA1", "hush", "hush-too")
+    assert found.encryption_key == "arn:key"
+    assert "hush" not in repr(found)
+    assert "bucket" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        None,
+        {},
+        {"name": "Source"},
+        {"name": "Source", "location": None},
+        {"name": "Source", "location": {"s3Location": {"bucketName": "b"}}},
+        {"name": "../up", "location": {"s3Location": {"bucketName": "b", "objectKey": "k"}}},
+        {"name": 7, "location": {"s3Location": {"bucketName": "b", "objectKey": "k"}}},
+    ],
+)
+def test_an_artifact_of_another_form_costs_neither_the_job_nor_its_other_artifacts(
+    api: CodePipeline, wire: Wire, artifact: object
+) -> None:
+    good = {"name": "Good", "location": {"s3Location": {"bucketName": "b", "objectKey": "k"}}}
+    answered_details(wire, inputArtifacts=[artifact, good], outputArtifacts=[artifact])
+
+    found = api.details(THIRD_REF, TOKEN).belongings
+
+    assert [place.name for place in found.inputs] == ["Good"]
+    assert found.outputs == ()
+    assert found.keys is None

@@ -1,7 +1,8 @@
 """The engine's ports on a line: the real ledger, AWS's state machine, doubles of the rest."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from dispatcher.engine.model import (
     Arm,
     Beat,
     Begun,
+    Belongings,
     Claim,
     Dropped,
     How,
@@ -27,15 +29,17 @@ from dispatcher.engine.model import (
     PortError,
     Refused,
     Release,
+    SessionKeys,
     Verdict,
 )
-from dispatcher.engine.ports import Event
+from dispatcher.engine.ports import Event, Transfers
 from dispatcher.sdk import (
     ActionType,
     Pipeline,
     Secret,
 )
 from dispatcher.store.ledger import RedisLedger
+from dispatcher.testing import MemoryStorage
 from tests.engine.clock import Clock
 from tests.engine.line import Line
 
@@ -70,6 +74,37 @@ class Asked:
     acknowledged: list[str] = field(default_factory=list)
     puts: list[str] = field(default_factory=list)
     accepted: Counter[str] = field(default_factory=Counter)
+    belongings: Belongings = field(default_factory=Belongings)  # of every job
+
+
+class Memory:
+    """Where artifacts are kept; what one job writes, the next can read."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.renewed: list[SessionKeys | None] = []
+        self.before_renewal: Callable[[], object] | None = None
+
+    @contextmanager
+    def open(
+        self,
+        region: str,
+        belongings: Belongings,
+        renew: Callable[[], SessionKeys | None],
+        transfers: Transfers,
+    ) -> Iterator[MemoryStorage]:
+        given = {p.name: self.objects[p.key] for p in belongings.inputs if p.key in self.objects}
+        storage, self._transfers = MemoryStorage(given), transfers
+        if self.before_renewal is not None:
+            self.before_renewal()
+            self.renewed.append(renew())
+        yield storage
+        keys = {place.name: place.key for place in belongings.outputs}
+        self.objects |= {keys[name]: content for name, content in storage.written.items()}
+
+    def transfer(self, step: Callable[[Transfers], object]) -> None:
+        """What the storage of the newest job does."""
+        step(self._transfers)
 
 
 class Aws:
@@ -107,6 +142,7 @@ class Aws:
             work.configuration,
             job.continuation_token,
             job.nonce if ref.client_id else None,
+            self._asked.belongings,
         )
 
     def _acknowledge(self, ref: JobRef, nonce: str, token: Secret | None) -> str:

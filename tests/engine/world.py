@@ -11,6 +11,7 @@ from typing import Any
 
 from redis import Redis
 
+from dispatcher.archives import Limits
 from dispatcher.configuration import config_parser
 from dispatcher.emulator import machine as aws
 from dispatcher.emulator.options import Options
@@ -52,6 +53,7 @@ from tests.engine.outside import (
     Aws,
     Broker,
     LinedLedger,
+    Memory,
     Observer,
     Queues,
     Seen,
@@ -120,7 +122,7 @@ class Worker:
             world.actions,
             Claims(jobs, self.ledger, acknowledger, observer),
             self.leases,
-            Runner(self.leases, observer, clock),
+            Runner(jobs, world.store, Limits(), self.leases, observer, clock),
             Reporter(jobs, self.ledger, observer, clock),
             lambda: self.stops,
         )
@@ -176,6 +178,7 @@ class World:
         self.ledger = RedisLedger(self.redis, self.times)
         self.fleet = RedisFleet(self.redis, self.times)
         self.observer = Observer()
+        self.store = Memory()
         self.vault = Vault()
         self.queues = Queues()
         self.actions: dict[ActionType, Action] = {}

@@ -54,3 +54,14 @@ def test_a_token_that_no_step_gave_is_refused_and_not_shown(token: str) -> None:
 def test_there_must_be_a_step(steps: int) -> None:
     with pytest.raises(ConfigurationError, match="Steps must be 1 or more"):
         run(steps=steps)
+
+
+def test_the_last_step_writes_what_was_done() -> None:
+    first = make_job(Config(steps=2), client_id=None, outputs=["Log"])
+    last = make_job(Config(steps=2), client_id=None, outputs=["Log"], continuation="v1:1")
+
+    countdown(first)
+    countdown(last)
+
+    assert first.written == {}
+    assert last.written == {"Log": b"step 1\nstep 2\n"}

@@ -11,7 +11,7 @@ from dispatcher.demo import parts
 from dispatcher.demo.scenario import End, Planned, Progress, count, progress, scenario
 from dispatcher.demo.screen import summary
 
-KINDS = ["echo", "3 steps", "fails on purpose", "misconfigured", "unknown client"]
+KINDS = ["echo an artifact", "3 steps", "fails on purpose", "misconfigured", "unknown client"]
 
 
 def shown(*history: str, following: str | None = None, failure: str | None = None) -> Any:
@@ -60,7 +60,7 @@ def test_the_scenario_is_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     ("kind", "history", "failure"),
     [
-        ("echo", (*RUN, "Succeeded"), None),
+        ("echo an artifact", (*RUN, "Succeeded"), None),
         ("fails on purpose", (*RUN, "Failed"), "JobFailed"),
         ("misconfigured", (*RUN, "Failed"), "ConfigurationError"),
         ("unknown client", ("Created", "Queued", "Dispatched", "Queued"), None),
@@ -78,8 +78,8 @@ def test_a_job_that_ends_as_it_should_is_well(
 @pytest.mark.parametrize(
     ("kind", "history", "failure"),
     [
-        ("echo", (*RUN, "Failed"), "JobFailed"),
-        ("echo", (*RUN, "TimedOut"), None),
+        ("echo an artifact", (*RUN, "Failed"), "JobFailed"),
+        ("echo an artifact", (*RUN, "TimedOut"), None),
         ("fails on purpose", (*RUN, "Succeeded"), None),
         ("misconfigured", (*RUN, "Failed"), "JobFailed"),
         ("unknown client", (*RUN, "Failed"), "SystemUnavailable"),
@@ -94,7 +94,7 @@ def test_a_job_that_ends_otherwise_is_over_but_not_well(
     assert one.settled
 
 
-@pytest.mark.parametrize("kind", ["echo", "fails on purpose"])
+@pytest.mark.parametrize("kind", ["echo an artifact", "fails on purpose"])
 def test_a_job_on_offer_that_should_end_is_not_settled(kind: str) -> None:
     assert not seen(kind, "Created", "Queued", "Dispatched").settled
 
@@ -122,16 +122,16 @@ def test_a_chain_counts_by_its_last_job() -> None:
 
 
 def test_seconds_run_from_the_first_jobs_creation_to_the_last_ones_end() -> None:
-    assert seen("echo", *RUN, "Succeeded").seconds == 4.0
+    assert seen("echo an artifact", *RUN, "Succeeded").seconds == 4.0
 
 
 def test_counts_add_up_to_the_jobs_submitted() -> None:
     ends = [
-        seen("echo", *RUN, "Succeeded"),
-        seen("echo", *RUN, "TimedOut"),
+        seen("echo an artifact", *RUN, "Succeeded"),
+        seen("echo an artifact", *RUN, "TimedOut"),
         seen("fails on purpose", *RUN, "Failed", failure="JobFailed"),
         seen("unknown client", "Created", "Queued", "Dispatched"),
-        seen("echo", *RUN),
+        seen("echo an artifact", *RUN),
     ]
 
     assert count(ends) == {"jobs": 5, "succeeded": 1, "failed": 2, "waiting": 2}
@@ -144,7 +144,7 @@ def test_the_summary_says_why_and_what_is_not_as_it_should(
         [
             seen("fails on purpose", *RUN, "Failed", failure="JobFailed"),
             seen("unknown client", "Created", "Queued", "Dispatched"),
-            seen("echo", "Created", "Queued", "Dispatched"),
+            seen("echo an artifact", "Created", "Queued", "Dispatched"),
         ]
     )
 
@@ -183,3 +183,15 @@ def test_the_users_own_settings_do_not_reach_the_demos_processes(tmp_path: Path)
     assert env["NO_PROXY"] == "internal,127.0.0.1"
     assert not ({*given} - {"HOME", "NO_PROXY"}) & {*env}
     assert "production" not in str(env)
+
+
+def test_an_artifact_that_did_not_come_out_as_it_went_in_is_not_well(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    jobs = {"a": shown(*RUN, "Succeeded")}
+
+    one = progress(planned("echo an artifact"), "a", jobs, carried=False)
+    summary([one])
+
+    assert not one.well
+    assert "its output artifact should be its input" in capsys.readouterr().out

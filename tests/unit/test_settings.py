@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from dispatcher.archives import Limits
 from dispatcher.settings import VARIABLES, Settings, SettingsError, read, survey
 
 CANARY = "canary-9d2e"
@@ -18,6 +19,11 @@ WRONG = {
     "DISPATCHER_LEASE": "nan",
     "DISPATCHER_SWEEP_INTERVAL": "inf",
     "DISPATCHER_SHUTDOWN_GRACE": "86401",
+    "DISPATCHER_QUERY_PARAMS": f"Acme.Project=shop,{CANARY}",
+    "DISPATCHER_ARTIFACT_MAX_BYTES": CANARY,
+    "DISPATCHER_EXTRACT_MAX_BYTES": "0",
+    "DISPATCHER_EXTRACT_MAX_ENTRIES": "1.5",
+    "DISPATCHER_EXTRACT_MAX_RATIO": "-1",
 }
 
 
@@ -161,3 +167,18 @@ def test_what_is_printed_of_settings_holds_no_password() -> None:
 
 def test_every_setting_has_a_variable_of_its_own() -> None:
     assert len(set(VARIABLES.values())) == len(Settings.model_fields)
+
+
+def test_query_params_are_values_of_a_providers_queryable_key() -> None:
+    found = read({"DISPATCHER_QUERY_PARAMS": "Acme.Project=shop, Acme.Project=blog,Other.My key=1"})
+
+    assert found.queries == {
+        "Acme": [("Project", "shop"), ("Project", "blog")],
+        "Other": [("My key", "1")],
+    }
+
+
+def test_what_an_artifact_may_unpack_to_is_the_operators_choice() -> None:
+    limits = read({"DISPATCHER_EXTRACT_MAX_BYTES": "1000", "DISPATCHER_EXTRACT_MAX_RATIO": "50"})
+
+    assert limits.limits == Limits(max_bytes=1000, max_entries=100_000, max_ratio=50)
