@@ -10,7 +10,9 @@ from kombu import Connection
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from dispatcher import registry
 from dispatcher.broker import transport_options
+from dispatcher.configuration import queryable_key
 from dispatcher.engine.model import Action, TokensDown
 from dispatcher.registry import ProviderError, load
 from dispatcher.settings import PREFIX, Settings, SettingsError, survey
@@ -45,6 +47,7 @@ def examine(environ: Mapping[str, str] = os.environ) -> Report:
         ("PROVIDERS", providers),
         ("REGIONS", regions),
         ("CLIENT_TOKENS", tokens),
+        ("QUERY_PARAMS", lambda given: queries(given, registry.survey(given.providers).actions)),
     ]
     reports = [Report((), tuple(read.faults.values()), bool(read.faults))]
     reports += [part(read.settings) for name, part in parts if f"{PREFIX}{name}" not in read.faults]
@@ -97,11 +100,8 @@ def broker(given: Settings) -> Report:
 
 
 def providers(given: Settings) -> Report:
-    try:
-        actions = load(given.providers)
-    except ProviderError as error:
-        return Report(faults=error.faults)
-    return Report(tuple(table(actions)))
+    found = registry.survey(given.providers)
+    return Report(tuple(table(found.actions)), found.faults)
 
 
 def regions(given: Settings) -> Report:
@@ -109,6 +109,28 @@ def regions(given: Settings) -> Report:
         return Report((f"Regions: {', '.join(given.all_regions())}.",))
     except SettingsError as error:
         return Report(faults=(str(error),), wrong_settings=True)
+
+
+def queries(given: Settings, actions: Sequence[Action]) -> Report:
+    """AWS refuses a poll that does not name a value of its type's queryable key, or of another."""
+    variable, faults, known = f"{PREFIX}QUERY_PARAMS", [], set()
+    for action in actions:
+        key, provider = queryable_key(action.spec), action.spec.type.provider
+        if key is None:
+            continue
+        known.add(provider)
+        if {named for named, _ in given.queries.get(provider, ())} != {key}:
+            faults.append(
+                f"{variable}: {action.spec.type.task_name} is polled by its queryable key {key}; "
+                f"name the values to take, as in {provider}.{key}=value."
+            )
+    faults += [
+        f"{variable}: no custom action of a provider {provider} has a queryable key here; correct "
+        "the name, or take it out."
+        for provider in given.queries
+        if provider not in known
+    ]
+    return Report(faults=tuple(faults), wrong_settings=bool(faults))
 
 
 def tokens(given: Settings) -> Report:
@@ -135,8 +157,13 @@ def _no_tokens(given: Settings) -> Report:
 
 
 def table(actions: Sequence[Action]) -> list[str]:
-    """Action type, queue and module, a line each."""
-    rows = [("ACTION TYPE", "QUEUE", "MODULE")]
-    rows += [(a.spec.type.task_name, a.spec.type.queue, a.module) for a in actions]
+    """Action type, queue, task and module, a line each; no line without actions."""
+    if not actions:
+        return []
+    rows = [("ACTION TYPE", "QUEUE", "TASK", "MODULE")]
+    for action in actions:
+        kind = action.spec.type
+        said = f"{kind.owner} {kind.category} {kind.provider} {kind.version}"
+        rows.append((said, kind.queue, kind.task_name, action.module))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

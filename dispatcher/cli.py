@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
@@ -17,12 +18,16 @@ import click
 from dispatcher.emulator.options import KINDS, MEANINGS, Options
 
 if TYPE_CHECKING:
+    from dispatcher.declaration import Count
     from dispatcher.health import Answer
     from dispatcher.operate import Operator
     from dispatcher.settings import Settings
 
 WRONG_SETTINGS = 2
 STATES = ("waiting", "running", "retry", "finished", "reported", "dead", "damaged")
+OWNERS = ("ThirdParty", "Custom")
+CATEGORIES = ("Source", "Build", "Deploy", "Test", "Invoke", "Approval", "Compute")
+ACCOUNT = "Account whose workers may poll a third-party action type; repeat it for more."
 EMULATOR = """\b
 Beside AWS's calls it has some of its own, JSON over HTTP:
   POST   /_admin/jobs                 make jobs, and with them their action type
@@ -30,6 +35,8 @@ Beside AWS's calls it has some of its own, JSON over HTTP:
   POST   /_admin/jobs/ID/abandon      or /time-out: end one
   POST   /_admin/action-types         declare one, with its queryable property
   GET    /_admin/log                  all job calls, secrets masked
+  GET    /_admin/s3                   all calls to S3, and under which job's keys
+  PUT, GET /_admin/objects/BUCKET/KEY an artifact, to give to a job or to look at
   POST   /_admin/faults               errors, outages, dropped connections, ...
   GET, DELETE /_admin/faults[?id=]    which there are, and to end them
   POST   /_admin/release              let calls that a fault holds go on
@@ -61,6 +68,17 @@ def seconds(text: str) -> timedelta:
         return timedelta(seconds=float(text))
     except (ValueError, OverflowError):
         raise click.BadParameter("give a number of seconds, such as 30 or 0.5") from None
+
+
+def artifacts(text: str) -> "Count":
+    """How many: 0-5. Whether AWS allows so many, `declare` says."""
+    from dispatcher.declaration import Count
+
+    least, dash, most = text.partition("-")
+    try:
+        return Count(int(least), int(most if dash else least))
+    except ValueError:
+        raise click.BadParameter("give the least and the most, as in 0-5") from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -130,15 +148,63 @@ def check() -> None:
 
 @main.command()
 def providers() -> None:
-    """List the action types that this installation serves. Exit status 1: some cannot be used."""
+    """List the action types that this installation serves.
+
+    What cannot be used follows on standard error. Exit status: 0, or 1 if there is any of that.
+    """
     from dispatcher.checks import table
-    from dispatcher.registry import ProviderError, load
+    from dispatcher.registry import survey
+
+    found = survey(_settings().providers)
+    _say(table(found.actions))
+    _refuse(found.faults, 1 if found.faults else 0)
+
+
+@main.command("action-type")
+@click.argument("name")
+@click.option("--inputs", type=artifacts, metavar="MIN-MAX", help="Input artifacts; default 0-5.")
+@click.option("--outputs", type=artifacts, metavar="MIN-MAX", help="Output artifacts; default 0-5.")
+@click.option("--account", "accounts", multiple=True, metavar="ID", help=ACCOUNT)
+def action_type(
+    *, name: str, inputs: "Count | None", outputs: "Count | None", accounts: tuple[str, ...]
+) -> None:
+    """Print the JSON that declares a provider's action type to AWS.
+
+    NAME is a provider, or a whole task name where several action types have that provider. What
+    AWS asks the customer for follows from the handler's configuration class. For a custom action it
+    is the input of `aws codepipeline create-custom-action-type --cli-input-json file://FILE`, for a
+    third-party one of `update-action-type`. Add the settings that a handler knows nothing of, such
+    as URLs. Exit status: 0, or 1 for a name that is not known, or for what AWS would refuse.
+    """
+    from dispatcher.declaration import DeclarationError, Wishes, declare
+    from dispatcher.registry import ProviderError, survey
 
     try:
-        actions = load(_settings().providers)
-    except ProviderError as error:
+        action = survey(_settings().providers).named(name)
+        declared = declare(action.spec, Wishes(inputs, outputs, accounts))
+    except (ProviderError, DeclarationError) as error:
         _refuse(error.faults, 1)
-    _say(table(actions))
+    _say([json.dumps(declared.body, indent=2)])
+    _refuse(declared.notes, 0)
+
+
+@main.command("new-provider")
+@click.argument("name")
+@click.option("--owner", type=click.Choice(OWNERS), default=OWNERS[0], show_default=True)
+@click.option("--category", type=click.Choice(CATEGORIES), default="Deploy", show_default=True)
+def new_provider(*, name: str, owner: str, category: str) -> None:
+    """Write a provider module to start from, and its test, below this folder.
+
+    NAME, such as acme-deploy or AcmeDeploy, gives workers/acme_deploy.py, tests/test_acme_deploy.py
+    and the provider AcmeDeploy. Nothing is replaced. Exit status: 0, or 1 if nothing was written.
+    """
+    from dispatcher.scaffold import ScaffoldError, new_provider
+
+    try:
+        made = new_provider(name, owner, category, Path.cwd())
+    except ScaffoldError as error:
+        _refuse([str(error)], 1)
+    _say(made.told())
 
 
 @main.group(invoke_without_command=True)

@@ -24,9 +24,10 @@ from typing import (
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, SchemaError
 
-from dispatcher.sdk import ConfigurationError, Key, Secret
+from dispatcher.sdk import ActionSpec, ConfigurationError, Key, Owner, Secret
 
 ConfigT = TypeVar("ConfigT")
 
@@ -59,19 +60,29 @@ class ConfigClassError(Exception):
 
 
 @dataclass(frozen=True)
-class _Field:
+class ConfigField:
+    """A field of a configuration class, and the key of AWS's map that fills it.
+
+    `leaf`: the one type that it asks for beside None. `required`: it has no default.
+    """
+
     name: str
     key: str
+    leaf: Any
     expected: str
     mark: Key
+    description: str | None
     required: bool
-    secret: bool
+
+    @property
+    def secret(self) -> bool:
+        return self.leaf is Secret
 
 
 @dataclass(frozen=True)
 class _Parser:
     adapter: TypeAdapter[Any]
-    by_key: Mapping[str, _Field]
+    by_key: Mapping[str, ConfigField]
     config: str
 
     def __call__(self, mapping: Mapping[str, str]) -> Any:
@@ -94,7 +105,7 @@ class _Parser:
         raise fault
 
     def _message(self, details: Sequence[ErrorDetails]) -> str:
-        by_name: dict[tuple[int | str, ...], _Field]
+        by_name: dict[tuple[int | str, ...], ConfigField]
         by_name = {(field.name,): field for field in self.by_key.values()}
         faults = dict.fromkeys(_fault(by_name.get(d["loc"][:1]), d) for d in details)
         return f"The action's configuration does not fit: {'; '.join(faults)}."
@@ -105,7 +116,7 @@ def _place(error: BaseException) -> str:
     return f"{frame.f_code.co_filename}, line {line}"
 
 
-def _fault(field: _Field | None, detail: ErrorDetails) -> str:
+def _fault(field: ConfigField | None, detail: ErrorDetails) -> str:
     if field is None:
         return "its values do not go together"
     kind = detail["type"]
@@ -134,8 +145,7 @@ def config_parser(config_type: type[Any] | None) -> Callable[[Mapping[str, str]]
         return _nothing
     name = f"{config_type.__module__}.{config_type.__qualname__}"
     try:
-        found = list(_fields(config_type))
-        _check_keys(found)
+        found = config_fields(config_type)
         return _Parser(TypeAdapter(config_type), {field.key: field for field in found}, name)
     except (ConfigClassError, PydanticUserError, SchemaError, NameError, TypeError) as error:
         text = " ".join(str(error).split())
@@ -147,17 +157,28 @@ def _nothing(mapping: Mapping[str, str]) -> None:
     del mapping
 
 
-def _fields(config_type: type[Any]) -> Iterator[_Field]:
-    for name, annotation, required in _declared(config_type):
-        leaf, mark = _unwrap(annotation)
-        key = mark.name or "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-        yield _Field(name, key, _expected(name, leaf), mark, required, secret=leaf is Secret)
+def config_fields(config_type: type[Any] | None) -> Sequence[ConfigField]:
+    """What the class reads, in its order; raises what `config_parser` makes a ConfigClassError."""
+    if config_type is None:
+        return ()
+    found = [_field(*declared) for declared in _declared(config_type)]
+    _check_keys(found)
+    return found
+
+
+def _field(name: str, annotation: Any, required: bool) -> ConfigField:  # noqa: FBT001
+    leaf, extras = _unwrap(annotation)
+    mark = next((extra for extra in extras if isinstance(extra, Key)), Key())
+    key = mark.name or "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    said = [mark.description, *(e.description for e in extras if isinstance(e, FieldInfo))]
+    description = next(filter(None, said), None)
+    return ConfigField(name, key, leaf, _expected(name, leaf), mark, description, required)
 
 
 def _declared(config_type: type[Any]) -> Iterator[tuple[str, Any, bool]]:
     if not is_dataclass(config_type):
         for name, info in config_type.model_fields.items():
-            yield name, Annotated[info.annotation, None, *info.metadata], info.is_required()
+            yield name, Annotated[info.annotation, info, *info.metadata], info.is_required()
         return
     hints = get_type_hints(config_type, include_extras=True)
     for field in fields(config_type):
@@ -166,21 +187,21 @@ def _declared(config_type: type[Any]) -> Iterator[tuple[str, Any, bool]]:
             yield field.name, hints[field.name], bare
 
 
-def _unwrap(annotation: Any) -> tuple[Any, Key]:
-    """The one type that an annotation asks for beside None, and its Key."""
-    mark = Key()
+def _unwrap(annotation: Any) -> tuple[Any, Sequence[Any]]:
+    """The one type that an annotation asks for beside None, and what else it says, inmost first."""
+    extras: list[Any] = []
     while True:
         arguments = get_args(annotation)
         if get_origin(annotation) is Annotated:
-            mark = next((extra for extra in arguments[1:] if isinstance(extra, Key)), mark)
+            extras = [*arguments[1:], *extras]
             annotation = arguments[0]
         elif get_origin(annotation) in (Union, UnionType):
             rest = [argument for argument in arguments if argument is not NoneType]
             if len(rest) != 1:
-                return annotation, mark
+                return annotation, extras
             annotation = rest[0]
         else:
-            return annotation, mark
+            return annotation, extras
 
 
 def _expected(name: str, leaf: Any) -> str:
@@ -204,7 +225,7 @@ def _choices(leaf: Any) -> Sequence[str]:
     return values if all(isinstance(value, str) for value in values) else ()
 
 
-def _check_keys(found: Sequence[_Field]) -> None:
+def _check_keys(found: Sequence[ConfigField]) -> None:
     by_key: dict[str, str] = {}
     for field in found:
         if other := by_key.get(field.key):
@@ -215,7 +236,9 @@ def _check_keys(found: Sequence[_Field]) -> None:
         raise ConfigClassError("AWS allows one queryable key; several are marked so.")
 
 
-def _check_mark(field: _Field) -> None:
+def _check_mark(field: ConfigField) -> None:
+    if not field.key:
+        raise ConfigClassError(f"field {field.name} gives an empty key; name it by Key.")
     if len(field.key) > 50:  # ActionConfigurationKey
         raise ConfigClassError(f"the key {field.key} is longer than 50 characters; name it by Key.")
     if field.mark.secret not in (None, field.secret):
@@ -224,3 +247,10 @@ def _check_mark(field: _Field) -> None:
         raise ConfigClassError(f"field {field.name} is not required, so give it a default.")
     if field.mark.queryable and (field.secret or not (field.mark.required or field.required)):
         raise ConfigClassError(f"field {field.name} is queryable, so required and not secret.")
+
+
+def queryable_key(spec: ActionSpec) -> str | None:
+    """The key by which AWS polls a custom action's jobs; there is none for a third-party one."""
+    if spec.type.owner is not Owner.CUSTOM:
+        return None
+    return next((field.key for field in config_fields(spec.config) if field.mark.queryable), None)

@@ -7,8 +7,9 @@ import importlib
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +26,30 @@ DEFAULT_NAME: Final = "workers"
 class ProviderError(Exception):
     """The provider modules cannot be used; one line a fault."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
+    def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(dict.fromkeys(faults))
         super().__init__("\n".join(self.faults))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The actions that can be used, by task name, and the faults of all else."""
+
+    actions: tuple[Action, ...]
+    faults: tuple[str, ...]
+
+    def named(self, name: str) -> Action:
+        """The one of this provider or task name; else ProviderError says which there are."""
+        types = {action.spec.type: action for action in self.actions}
+        found = [kind for kind in types if name in (kind.provider, kind.task_name)]
+        if len(found) == 1:
+            return types[found[0]]
+        if found:
+            several = _listed(kind.task_name for kind in found)
+            raise ProviderError([f"{name} is the provider of {several}; give one of these names."])
+        there_are = _listed(kind.task_name for kind in types) or "none that can be used"
+        missing = f"There is no provider or task {name}; there are {there_are}."
+        raise ProviderError([missing, *self.faults])
 
 
 def load(names: Sequence[str]) -> tuple[Action, ...]:
@@ -35,19 +57,29 @@ def load(names: Sequence[str]) -> tuple[Action, ...]:
 
     Raises ProviderError with every fault that was found.
     """
+    found = survey(names)
+    if found.faults:
+        raise ProviderError(found.faults)
+    return found.actions
+
+
+def survey(names: Sequence[str]) -> Survey:
+    """What can be used is found whatever is wrong beside it; two claims on one type are neither."""
     _see_working_directory()
     faults: list[str] = []
     modules: dict[str, ModuleType] = {}
     for name in dict.fromkeys([*filter(None, map(str.strip, names)), *_entry_point_modules()]):
         _import_tree(name, modules, faults)
     claims = _claims(modules.values())
-    faults += _duplicates(claims)
-    actions = [action for action in (_action(*claim, faults) for claim in claims) if action]
+    by_name = _by_task_name(claims)
+    faults += _duplicates(by_name)
+    actions = {claim[1].type.task_name: _action(*claim, faults) for claim in claims}
     if not claims and not faults:
         faults.append(_nothing_found(names))
-    if faults:
-        raise ProviderError(faults)
-    return tuple(sorted(actions, key=lambda action: action.spec.type.task_name))
+    return Survey(
+        tuple(one for name, one in sorted(actions.items()) if one and len(by_name[name]) == 1),
+        tuple(dict.fromkeys(faults)),
+    )
 
 
 def _see_working_directory() -> None:
@@ -76,8 +108,14 @@ def _import_tree(name: str, modules: dict[str, ModuleType], faults: list[str]) -
     modules[name] = module
     # iter_modules takes a namespace package's path too: a folder without __init__.py is enough.
     for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
-        if not found.name.endswith(".__main__"):
+        if not _is_left_out(found.name):
             _import_tree(found.name, modules, faults)
+
+
+def _is_left_out(name: str) -> bool:
+    """A package's command, and tests by the names that pytest knows them by."""
+    last = name.rpartition(".")[2]
+    return last in {"__main__", "conftest"} or last.startswith("test_") or last.endswith("_test")
 
 
 def _is_absent(name: str, error: BaseException) -> bool:
@@ -103,6 +141,10 @@ def _place(name: str, error: BaseException) -> str:
     # The author's own line says more than the library's line below it.
     own = [place for module, place in frames if module == name]
     return (own or [place for _, place in frames[1:]] or ["before its first line"])[-1]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _nothing_found(names: Sequence[str]) -> str:
@@ -134,10 +176,14 @@ def _where(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _duplicates(claims: Sequence[_Claim]) -> Iterator[str]:
+def _by_task_name(claims: Sequence[_Claim]) -> dict[str, list[str]]:
     by_name: dict[str, list[str]] = {}
     for function, spec in claims:
         by_name.setdefault(spec.type.task_name, []).append(_where(function))
+    return by_name
+
+
+def _duplicates(by_name: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for task_name, places in by_name.items():
         if len(places) > 1:
             yield f"{task_name} is claimed by {' and by '.join(places)}; keep one of them."

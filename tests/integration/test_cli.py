@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 from redis import Redis
 
 from dispatcher.redis_server import RedisServer
-from tests.harness import BIN, Fleet, eventually
+from dispatcher.scaffold import new_provider
+from tests.harness import BIN, TOKENS, Fleet, eventually, fleet
 
 CANARY = "canary-77aa"
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -201,6 +203,7 @@ def test_an_old_redis_is_one_line(place: Place, old_redis: str, command: tuple[s
         BEAT,
         ("celery", "-A", "dispatcher", "flower"),
         ("dispatcher", "providers"),
+        ("dispatcher", "action-type", "Echo"),
         ("dispatcher", "health", "worker"),
         ("dispatcher", "health", "beat"),
     ],
@@ -262,14 +265,125 @@ def test_no_provider_at_all_is_one_line(place: Place, command: tuple[str, ...]) 
 
 
 def test_the_providers_are_listed(place: Place) -> None:
+    place.write("mine", ECHO.replace('"Echo"', '"Mine"').replace('"1"', '"1", owner="Custom"'))
+
     ran = place.run("dispatcher", "providers")
 
-    assert ran.returncode == 0
-    assert ran.stdout.splitlines()[1].split() == [
-        "ThirdParty.Test.Echo.1",
-        "provider.Echo",
-        "modules.echo",
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [re.split(" {2,}", line) for line in ran.stdout.splitlines()] == [
+        ["ACTION TYPE", "QUEUE", "TASK", "MODULE"],
+        ["Custom Test Mine 1", "provider.Mine", "Custom.Test.Mine.1", "modules.mine"],
+        ["ThirdParty Test Echo 1", "provider.Echo", "ThirdParty.Test.Echo.1", "modules.echo"],
     ]
+
+
+@pytest.mark.parametrize("command", [CHECK, ("dispatcher", "providers")], ids=" ".join)
+def test_the_providers_that_can_be_used_are_listed_beside_the_faults(
+    place: Place, command: tuple[str, ...]
+) -> None:
+    place.write("broken", "import no_such_library")
+
+    ran = place.run(*command)
+
+    assert ran.returncode == 1
+    assert "ThirdParty.Test.Echo.1" in ran.stdout
+    (line,) = ran.stderr.splitlines()
+    assert "modules.broken" in line
+
+
+@pytest.mark.parametrize("owner", ["Custom", "ThirdParty"])
+def test_what_is_declared_is_taken_by_the_aws_command(place: Place, owner: str) -> None:
+    place.write("echo", ECHO.replace('version="1"', f'version="1", owner="{owner}"'))
+    of_partner = owner == "ThirdParty"
+    account = ["--account", "123456789012"] if of_partner else []
+    command = "update-action-type" if of_partner else "create-custom-action-type"
+
+    ran = place.run(
+        "dispatcher", "action-type", "Echo", "--inputs", "1-2", "--outputs", "3", *account
+    )
+    (place.folder / "declared.json").write_text(ran.stdout)
+    taken = place.run(
+        *("aws", "codepipeline", command, "--cli-input-json", "file://declared.json"),
+        *("--generate-cli-skeleton", "output"),
+        settings={"AWS_DEFAULT_REGION": "eu-west-1"},
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stderr.splitlines()) == of_partner
+    declared = json.loads(ran.stdout)
+    declared = declared["actionType"] if of_partner else declared
+    keys = declared["properties" if of_partner else "configurationProperties"]
+    assert [key["name"] for key in keys] == ["Message", "FailWith"]
+    assert declared["inputArtifactDetails"] == {"minimumCount": 1, "maximumCount": 2}
+    assert declared["outputArtifactDetails"] == {"minimumCount": 3, "maximumCount": 3}
+    assert taken.returncode == 0, taken.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("Ecko",), 1, "There is no provider or task Ecko; there are ThirdParty.Test.Echo.1."),
+        (("Echo", "--inputs", "0-11"), 1, "inputArtifactDetails is 0 to 11; give two numbers"),
+        (("Echo", "--account", "1"), 1, "--account 1: give the 12 digits of an AWS account."),
+        (("Echo", "--outputs", "few"), 2, "give the least and the most, as in 0-5"),
+        (("Echo", "--outputs", "1-"), 2, "give the least and the most, as in 0-5"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_declared_is_refused(
+    place: Place, arguments: tuple[str, ...], exit_code: int, said: str
+) -> None:
+    lines = place.faults(exit_code, "dispatcher", "action-type", *arguments)
+
+    assert said in lines[-1]
+
+
+def test_a_provider_can_be_declared_beside_a_broken_one(place: Place) -> None:
+    place.write("broken", "import no_such_library")
+
+    ran = place.run("dispatcher", "action-type", "ThirdParty.Test.Echo.1")
+
+    assert ran.returncode == 0
+    assert "no_such_library" not in ran.stderr
+
+
+def test_a_new_provider_is_written_once(place: Place) -> None:
+    ran = place.run("dispatcher", "new-provider", "acme-deploy", "--owner", "Custom")
+    (line,) = place.faults(1, "dispatcher", "new-provider", "AcmeDeploy")
+
+    assert ran.returncode == 0, ran.stderr
+    assert "workers/acme_deploy.py" in ran.stdout
+    assert 'owner="Custom"' in (place.folder / "workers" / "acme_deploy.py").read_text()
+    assert line.startswith("workers/acme_deploy.py and tests/test_acme_deploy.py exist already")
+
+
+def test_a_new_provider_takes_jobs_as_it_is(
+    tmp_path: Path, redis: Redis, redis_server: RedisServer
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    new_provider("acme-deploy", "ThirdParty", "Deploy", mine)
+    settings = {"DISPATCHER_PROVIDERS": "workers", "PYTHONPATH": str(mine)}
+
+    with fleet(redis_server.url, tmp_path, **settings) as made:
+        made.start_emulator("--continuation-delay", "0.1")
+        made.start_beat()
+        made.start_worker("threads")
+        job = made.aws.submit(
+            "AcmeDeploy",
+            {"AppURL": "https://a.example", "ApiKey": CANARY},
+            owner="ThirdParty",
+            category="Deploy",
+            client_token=TOKENS["client"],
+            inputs={"Source": b"bundle"},
+            outputs=["Report"],
+        )
+        ended = made.aws.wait_for(job)
+
+        assert ended.status == "Succeeded"
+        assert len(made.aws.chain(job)) == 2
+        assert made.aws.artifact(ended.id, "Report") == f"run-{job}: no complaints\n".encode()
+        assert CANARY not in made.processes[-1].output
 
 
 def test_a_port_that_is_taken_is_one_line(place: Place) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from dispatcher.configuration import ConfigClassError, config_parser, parse_config
-from dispatcher.registry import ProviderError, load
+from dispatcher.registry import ProviderError, load, survey
 from dispatcher.sdk import ConfigurationError, Key, Secret
 from dispatcher.testing import make_job
 
@@ -253,6 +253,96 @@ def test_all_faults_are_told_at_once(write: Write) -> None:
     assert any("class workers.d.Config: field tags is list[str]; use str" in line for line in found)
 
 
+def test_what_can_be_used_is_found_beside_what_cannot(write: Write) -> None:
+    write("workers/a.py", "import nosuch_client")
+    write("workers/b.py", echo("B"))
+    write("workers/c.py", echo("Same", "first"))
+    write("workers/d.py", echo("Same", "second"))
+    write("workers/e.py", echo("E"))
+
+    found = survey(["workers", "nosuch", "nosuch"])
+
+    assert [action.module for action in found.actions] == ["workers.b", "workers.e"]
+    assert [fault.partition(" ")[0] for fault in found.faults] == [
+        "workers.a",
+        "There",
+        "ThirdParty.Test.Same.1",
+    ]
+    assert faults("workers", "nosuch") == found.faults
+
+
+def test_a_survey_without_faults_is_what_is_loaded(write: Write) -> None:
+    write("workers/a.py", echo("A"))
+
+    found = survey(["workers"])
+
+    assert found.faults == ()
+    assert [action.module for action in found.actions] == ["workers.a"]
+
+
+def test_tests_beside_providers_are_no_providers(write: Write) -> None:
+    write("workers/a.py", echo("A"))
+    for name in ("test_a", "a_test", "conftest", "deep/conftest", "deep/test_b"):
+        write(f"workers/{name}.py", "raise RuntimeError('imported')")
+    for name in ("latest", "contest", "tests", "attest_a"):
+        write(f"workers/{name}.py", echo(name))
+
+    assert [action.module for action in load(["workers"])] == [
+        "workers.a",
+        "workers.attest_a",
+        "workers.contest",
+        "workers.latest",
+        "workers.tests",
+    ]
+
+
+def test_a_module_is_loaded_whatever_its_name_when_it_is_named(write: Write) -> None:
+    write("workers/smoke_test.py", echo("Smoke"))
+
+    assert [action.module for action in load(["workers.smoke_test"])] == ["workers.smoke_test"]
+
+
+@pytest.mark.parametrize("name", ["A", "ThirdParty.Test.A.1"])
+def test_an_action_is_named_by_its_provider_or_its_task(write: Write, name: str) -> None:
+    write("workers/a.py", echo("A"))
+    write("workers/b.py", echo("B"))
+
+    assert survey(["workers"]).named(name).module == "workers.a"
+
+
+def test_a_provider_of_several_action_types_is_named_by_a_task(write: Write) -> None:
+    write("workers/a.py", echo("A"))
+    write("workers/b.py", echo("A").replace('"1"', '"2"'))
+    found = survey(["workers"])
+
+    with pytest.raises(ProviderError) as caught:
+        found.named("A")
+
+    assert caught.value.faults == (
+        "A is the provider of ThirdParty.Test.A.1, ThirdParty.Test.A.2; give one of these names.",
+    )
+    assert found.named("ThirdParty.Test.A.2").module == "workers.b"
+
+
+def test_an_unknown_name_is_told_those_there_are_and_what_could_not_be_used(write: Write) -> None:
+    write("workers/a.py", echo("A"))
+    write("workers/b.py", echo("B"))
+    write("workers/c.py", "import nosuch_client")
+
+    with pytest.raises(ProviderError) as caught:
+        survey(["workers"]).named("a")
+
+    assert caught.value.faults[0] == (
+        "There is no provider or task a; there are ThirdParty.Test.A.1, ThirdParty.Test.B.1."
+    )
+    assert "workers.c cannot be imported" in caught.value.faults[1]
+
+
+def test_a_name_among_none_is_told_so(write: Write) -> None:
+    with pytest.raises(ProviderError, match="there are none that can be used"):
+        survey(["workers"]).named("A")
+
+
 class Colour(enum.Enum):
     RED = "red"
     GREEN = "green"
@@ -467,6 +557,7 @@ class Empty(enum.Enum):
         (made(("a", "NoSuchName")), "name 'NoSuchName' is not defined"),
         (made(("app_url", str), ("b", Annotated[str, Key("AppUrl")])), "share the key AppUrl"),
         (made(("a" * 51, str)), "is longer than 50 characters"),
+        (made(("_", str)), "field _ gives an empty key; name it by Key"),
         (made(("a", Annotated[str, Key(secret=True)])), "a secret key is one of type Secret"),
         (made(("a", Annotated[Secret, Key(secret=False)])), "a secret key is one of type Secret"),
         (made(("a", Annotated[str, Key(required=False)])), "not required, so give it a default"),
