@@ -180,7 +180,7 @@ def _notes(spec: ActionSpec, wishes: Wishes) -> Iterator[str]:
     if spec.type.owner is Owner.CUSTOM:
         if (key := queryable_key(spec)) is not None:
             yield (
-                f"{key} is queryable, so AWS wants a value of it in every poll: name those to take, "
+                f"{key} is queryable, so AWS wants a value of it in each poll: name those to take, "
                 f"as in DISPATCHER_QUERY_PARAMS={spec.type.provider}.{key}=VALUE."
             )
         return

@@ -1,4 +1,4 @@
-"""The hostile archives of all formats: each with the words by which its refusal must say what it found."""
+"""All hostile archives, each with the words by which its refusal must say what it found."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

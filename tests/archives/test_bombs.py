@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tests.archives.bombs import BOMBS
+from tests.archives.corpus import hostile
 
 MEMORY: Final = 256 * 2**20
 MOMENT: Final = 15  # seconds; most take a thousandth of it, but the machine may be busy
@@ -15,10 +16,12 @@ MOMENT: Final = 15  # seconds; most take a thousandth of it, but the machine may
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """By the names of the bombs, and "peak", from one process that took them all."""
+    """By the names of the bombs, and "peak", from one process that took them and the corpus."""
     folder = tmp_path_factory.mktemp("bombs")
     for name, (make, _) in BOMBS.items():
         (folder / name).write_bytes(make())
+    for number, one in enumerate(hostile()):
+        (folder / f"of the corpus, {number}").write_bytes(one.content)
 
     command = [sys.executable, "-m", "tests.archives.bombs", str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -40,5 +43,5 @@ def test_a_bomb_is_refused_at_once(name: str, answers: dict[str, Any]) -> None:
     assert answer["seconds"] < MOMENT
 
 
-def test_no_bomb_takes_more_memory_than_a_worker_has(answers: dict[str, Any]) -> None:
+def test_no_archive_takes_more_memory_than_a_worker_has(answers: dict[str, Any]) -> None:
     assert answers["peak"] < MEMORY

@@ -271,6 +271,12 @@ def test_what_can_be_used_is_found_beside_what_cannot(write: Write) -> None:
     assert faults("workers", "nosuch") == found.faults
 
 
+def test_a_broken_module_that_is_named_twice_is_one_fault(write: Write) -> None:
+    write("workers/a.py", "import nosuch_client")
+
+    assert len(survey(["workers.a", "workers"]).faults) == 1
+
+
 def test_a_survey_without_faults_is_what_is_loaded(write: Write) -> None:
     write("workers/a.py", echo("A"))
 
