@@ -22,7 +22,11 @@ from dispatcher.sdk import ActionType, Format, Job, JobFailed, Outcome, Owner, S
 from tests.harness import eventually
 
 BIG = os.urandom(1024) * (2 * CHUNK // 1024 + 100)  # three parts
-TREE: dict[str, bytes | str] = {"app/main.py": "print('hello')", "app/data/x.bin": b"\x00\xff", "README": "read me"}
+TREE: dict[str, bytes | str] = {
+    "app/main.py": "print('hello')",
+    "app/data/x.bin": b"\x00\xff",
+    "README": "read me",
+}
 
 
 @dataclass

@@ -175,7 +175,8 @@ def test_the_workers_environment_is_right() -> None:
     assert environment == SERVICES["provider-worker"]["environment"]
     assert found.redis_url.get_secret_value() == "redis://redis:6379/0"
     port = option(SERVICES["emulator"]["command"], "--port")
-    assert environment["AWS_ENDPOINT_URL_CODEPIPELINE"] == f"http://emulator:{port}"
+    for service in ("CODEPIPELINE", "S3"):
+        assert environment[f"AWS_ENDPOINT_URL_{service}"] == f"http://emulator:{port}"
 
 
 @pytest.mark.parametrize("name", OURS)
