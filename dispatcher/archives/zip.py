@@ -157,7 +157,7 @@ def _entry(file: BinaryIO, member: Member, start: int, meter: Meter) -> Entry:
 def _contents(file: BinaryIO, member: Member, start: int, meter: Meter) -> Iterator[bytes]:
     """As long as the entry says and with its checksum, or ArchiveError before more is given."""
     crc, left = 0, member.size
-    packed = _chunks(file, start, member.packed)
+    packed = _chunks(file, start, member.packed, meter)
     plain = member.method == STORED or not member.packed  # an empty file may be left out whole
     for piece in packed if plain else _inflated(packed):
         meter.unpacked(len(piece))
@@ -180,8 +180,9 @@ def _inflated(packed: Iterator[bytes]) -> Iterator[bytes]:
         raise damaged("an entry's content does not end where its place does")
 
 
-def _chunks(file: BinaryIO, start: int, count: int) -> Iterator[bytes]:
+def _chunks(file: BinaryIO, start: int, count: int, meter: Meter) -> Iterator[bytes]:
     for at in range(start, start + count, CHUNK):
+        meter.ask()  # here too, as much may be read of which nothing comes out
         yield _at(file, at, min(CHUNK, start + count - at))
 
 

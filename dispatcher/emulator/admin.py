@@ -17,9 +17,10 @@ from dispatcher.emulator.machine import ActionType, Job, Machine, Owner, Result,
 from dispatcher.emulator.model import named
 from dispatcher.emulator.operations import OPERATIONS
 from dispatcher.emulator.options import ERROR_NAME, KINDS, Options, camel_case
+from dispatcher.emulator.places import PIPELINE
 from dispatcher.emulator.shapes import Number, Record, Shape, Text, complaint
 
-NAMES = {"pipelineName": "emulated", "stageName": "Stage", "actionName": "Action"}
+NAMES = {"pipelineName": PIPELINE, "stageName": "Stage", "actionName": "Action"}
 NEW_JOBS = Record(
     {"actionTypeId": Record(ACTION_TYPE, closed=True)},
     {

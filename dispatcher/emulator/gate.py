@@ -17,6 +17,9 @@ ENCRYPTION_KEY = "x-amz-server-side-encryption-aws-kms-key-id"
 ENCRYPTED = frozenset({"PutObject", "CreateMultipartUpload"})
 MOST_SKEW = 900  # seconds: S3 tolerates more than other services
 WRONG_REGION = "AuthorizationHeaderMalformed"
+NO_SUCH_KEY = Refusal(
+    "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", 403
+)
 OLDER = re.compile(rf"AWS {PREFIX}[0-9A-Z]+:.+")
 
 
@@ -50,11 +53,7 @@ def unknown_key(signed: Signed, known: Callable[[str], bool]) -> Refusal | None:
     """Of a key that is no job's: temporary ones that nobody gave are refused."""
     if not signed.access_key_id.startswith(PREFIX) or known(signed.access_key_id):
         return None
-    return Refusal(
-        "InvalidAccessKeyId",
-        "The AWS Access Key Id you provided does not exist in our records.",
-        403,
-    )
+    return NO_SUCH_KEY
 
 
 def refused(
@@ -71,6 +70,8 @@ def refused(
 
 
 def wrong_token(signed: Signed, keys: SessionKeys, now: float) -> Refusal | None:
+    if signed.token is None:
+        return NO_SUCH_KEY  # without its token a temporary key is none that S3 knows
     if signed.token != keys.token:
         return Refusal("InvalidToken", "The provided token is malformed or otherwise invalid.", 400)
     if now >= keys.ends:

@@ -58,8 +58,9 @@ class SessionKeys:
 
     def _places(self, which: str) -> Iterator[tuple[str | None, str | None]]:
         for artifact in self.artifacts.get(which) or ():
-            place = (artifact.get("location") or {}).get("s3Location") or {}
-            yield place.get("bucketName"), place.get("objectKey")
+            place = (artifact.get("location") or {}).get("s3Location")
+            if place:
+                yield place["bucketName"], place["objectKey"]
 
 
 class Keys:

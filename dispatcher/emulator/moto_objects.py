@@ -19,7 +19,7 @@ from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML, S3Clie
 from moto.s3.models import s3_backends
 from moto.settings import S3_UPLOAD_PART_MIN_SIZE
 
-from dispatcher.emulator.content import Content, chunks, joined
+from dispatcher.emulator.content import CHUNK, Content, chunks, joined
 
 PARTITION = "aws"
 Checksum = tuple[str, str, int]
@@ -45,7 +45,7 @@ class Buffer:
     def read(self, size: int | None = None) -> bytes | Content:
         if size is None:
             return self._content
-        part = self._content[self._at : self._at + size]
+        part = self._content[self._at : self._at + min(size, CHUNK)]
         self._at += len(part)
         return bytes(part)
 

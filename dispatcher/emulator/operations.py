@@ -82,12 +82,15 @@ class Asked:
 
     @cached_property
     def bucket(self) -> str | None:
-        return unquote(self.by_path.split("/", 2)[1]) or None
+        return self._part(1)
 
     @cached_property
     def key(self) -> str | None:
+        return self._part(2)
+
+    def _part(self, number: int) -> str | None:
         parts = self.by_path.split("/", 2)
-        return unquote(parts[2]) if len(parts) > 2 and parts[2] else None
+        return unquote(parts[number]) or None if number < len(parts) else None
 
     @cached_property
     def operation(self) -> str:

@@ -96,13 +96,15 @@ def signed(
 
 
 def verified(said: Signed, asked: Asked, secret: str) -> bool:
-    return hmac.compare_digest(signature(said, asked, secret), said.signature)
+    wanted = signature(said, asked, secret)
+    return hmac.compare_digest(wanted.encode(), said.signature.encode())
 
 
 def signature(said: Signed, asked: Asked, secret: str) -> str:
     scope = (said.date, said.region, said.service, "aws4_request")
     # A header's bytes came as characters of Latin 1.
-    canonical = hashlib.sha256(canonical_request(said, asked).encode("latin-1")).hexdigest()
+    request = canonical_request(said, asked).encode("latin-1", errors="replace")
+    canonical = hashlib.sha256(request).hexdigest()
     text = "\n".join((ALGORITHM, said.stamp, "/".join(scope), canonical))
     key = f"AWS4{secret}".encode()
     for part in scope:

@@ -33,13 +33,14 @@ OTHERS = ("/moto-api", "/latest/meta-data", "/latest/api", "/favicon.ico")
 
 def is_for_storage(scope: Scope) -> bool:
     """Of what is not CodePipeline's: what is signed for S3, and a path that nobody signed."""
-    headers = headers_of(scope)
-    service = signed_for(headers.get("authorization"))
+    asked = asked_of(scope)
+    signed = sigv4.read(asked)
+    service = signed_for(asked.headers.get("authorization")) if signed is None else signed.service
     if service is not None:
         return service == "s3"
-    if "x-amz-target" in headers or scope["path"].startswith(OTHERS):
+    if "x-amz-target" in asked.headers or scope["path"].startswith(OTHERS):
         return False
-    form = headers.get("content-type", "").startswith(FORMS)
+    form = asked.headers.get("content-type", "").startswith(FORMS)
     return not (scope["path"] == "/" and scope["method"] == "POST" and form)
 
 

@@ -216,6 +216,17 @@ def test_a_zip_may_have_more_entries_than_its_end_record_can_count(tmp_path: Pat
     assert (tmp_path / "a").read_bytes() == HELLO
 
 
+def test_an_entry_may_end_wherever_a_chunk_does(tmp_path: Path) -> None:
+    """Its last input may be taken before its last output has come."""
+    sizes = [2**16 + beyond for beyond in range(-260, 261, 4)]
+
+    unpacked(zipped(*(ZipEntry(b"%d" % size, bytes(size)) for size in sizes)), tmp_path)
+
+    assert {int(path.name): path.stat().st_size for path in tmp_path.iterdir()} == {
+        size: size for size in sizes
+    }
+
+
 def test_archives_in_an_archive_stay_files(tmp_path: Path) -> None:
     inner = zipped(ZipEntry(b"a", HELLO))
 

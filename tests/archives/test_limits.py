@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from dispatcher.archives import ArchiveError, Format, Limits, extract
+from dispatcher.archives.meter import Meter
+from dispatcher.archives.model import Entry, never
+from dispatcher.archives.tree import Tree
 from tests.archives.harness import everything, unpacked
-from tests.archives.raw import FOLDER, ZipEntry, gz, pax, tar, tar_entry, zipped
+from tests.archives.raw import FOLDER, ZipEntry, deflated, gz, pax, tar, tar_entry, zipped
 
 HELLO = b"hello " * 100
 ARCHIVES = {
@@ -109,6 +112,38 @@ def test_a_large_file_s_extraction_is_asked_all_the_while(kind: Format, tmp_path
         unpacked(archive(kind, a=content), tmp_path, over=over)
 
     assert 0 < (tmp_path / "a").stat().st_size < 2**20
+
+
+def asked_while_unpacking(content: bytes, folder: Path) -> int:
+    asked = 0
+
+    def over() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    unpacked(content, folder, over=over)
+    return asked
+
+
+def test_an_extraction_is_asked_even_where_nothing_comes_out(tmp_path: Path) -> None:
+    """Deflate has blocks of nothing, gzip has members of nothing."""
+    nothing = b"\0\0\0\xff\xff" * 100_000
+    as_zip = zipped(ZipEntry(b"a", b"x", packed=nothing + deflated(b"x")))
+    as_gzip = gz(tar(tar_entry(b"a")) + bytes(9000)) + gz(b"") * 20_000
+
+    assert asked_while_unpacking(as_zip, tmp_path / "zip") > len(as_zip) / 2**16
+    assert asked_while_unpacking(as_gzip, tmp_path / "gzip") > len(as_gzip) / 2**16
+
+
+def test_whatever_a_reader_hands_on_no_more_than_the_limit_is_written(tmp_path: Path) -> None:
+    meter = Meter(Limits(max_bytes=100), 0, never)
+    more = Entry(("a",), folder=False, mode=0o644, contents=iter([bytes(60), bytes(60)]))
+
+    with Tree(tmp_path, meter) as tree, pytest.raises(ArchiveError, match="more than 100 bytes"):
+        tree.add(more)
+
+    assert (tmp_path / "a").stat().st_size <= 100
 
 
 @pytest.mark.parametrize("most", [0, 1, 99_999, 100_000])

@@ -1,4 +1,4 @@
-"""The handler's artifacts: what it is given, what must be there at its end, who hears of transfers."""
+"""The handler's artifacts: what it is given, and what must be there at its end."""
 
 from dispatcher.engine.model import Belongings, Place, SessionKeys
 from dispatcher.engine.ports import Event, Transfers

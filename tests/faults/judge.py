@@ -10,13 +10,14 @@ Plain data in, sentences out. It must not know the engine, whose mistakes it wou
     I6  no result is accepted for a job that this fleet did not acknowledge
     I7  a handler that succeeded, in a process that lived on, has its success accepted
     I8  at most one put is refused for each fault; none follows an accepted one that was heard of
-    I9  the jobs of a continuation run one after the other, in its order
+    I9  the jobs of a continuation run one after the other, in its order; no success is put before
+        the job's output artifacts are there
 """
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import combinations, groupby
 from math import inf
@@ -45,14 +46,15 @@ class Violation:
 
 @dataclass(frozen=True)
 class History:
-    """What a run left: `read_effects`, and the answers of GET /_admin/jobs and GET /_admin/log.
-
-    While the fleet goes on, read them in this order: then each shows the causes of the one before.
+    """What a run left: `read_effects`, and the answers of GET /_admin/jobs, /_admin/log and
+    /_admin/s3. While the fleet goes on, read them in this order: then each shows the causes of the
+    one before.
     """
 
     effects: Sequence[Entry]
     jobs: Sequence[Entry]
     log: Sequence[Entry]
+    s3: Sequence[Entry] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ class Life:
     accepted: Sequence[Entry]  # of the puts
     faults: int  # of the emulator's, in calls about this job
     runs: Sequence[Run]
+    outputs: Collection[str] = ()  # keys of its output artifacts
+    s3: Sequence[Entry] = ()  # requests with its session keys
 
     def needless(self, terms: Terms) -> list[Entry]:
         """Puts after the accepted one. A second accepted one is I1's."""
@@ -169,8 +173,8 @@ def judge(history: History, terms: Terms) -> list[Violation]:
     """
     case = open_case(history, terms)
     return [
-        Violation(f"I{number}", life.id, text)
-        for number, rule in enumerate(RULES, 1)
+        Violation(name, life.id, text)
+        for name, rule in RULES
         for life in case.lives.values()
         for text in rule(life, case)
     ]
@@ -194,14 +198,19 @@ def read_effects(path: Path) -> list[dict[str, Any]]:
 
 def open_case(history: History, terms: Terms) -> Case:
     calls, effects = by(history.log, "jobId"), by(history.effects, "job")
+    s3 = by(history.s3, "jobId")
     jobs = {job["id"]: job for job in history.jobs}
     lives = {
-        one: to_life(one, jobs.get(one, NO_JOB), calls[one], effects[one], terms)
+        one: replace(
+            to_life(one, jobs.get(one, NO_JOB), calls[one], effects[one], terms),
+            outputs=output_keys(jobs.get(one, NO_JOB)),
+            s3=s3[one],
+        )
         for one in dict.fromkeys([*jobs, *effects])
     }
-    struck = [call["at"] for call in history.log if call["fault"] is not None]
+    struck = [call["at"] for call in (*history.log, *history.s3) if call["fault"] is not None]
     calm = max([*struck, *(until for _, until in terms.outside)], default=0.0)
-    return Case(terms, lives, {job["next"]: job["id"] for job in history.jobs}, calm)
+    return Case(terms, lives, {job["next"]: job["id"] for job in history.jobs if job["next"]}, calm)
 
 
 def by(entries: Sequence[Entry], name: str) -> defaultdict[Any, list[Entry]]:
@@ -209,6 +218,11 @@ def by(entries: Sequence[Entry], name: str) -> defaultdict[Any, list[Entry]]:
     for entry in entries:
         found[entry[name]].append(entry)
     return found
+
+
+def output_keys(job: Entry) -> list[str]:
+    places = [artifact["location"]["s3Location"] for artifact in job.get("outputArtifacts", ())]
+    return [place["objectKey"] for place in places]
 
 
 def to_life(job_id: str, job: Entry, calls: list[Entry], noted: list[Entry], terms: Terms) -> Life:
@@ -345,10 +359,34 @@ def one_after_the_other(life: Life, case: Case) -> Iterator[str]:
             yield f"started {clock(first)}, but {before}, which it continues, had {run}"
 
 
-RULES: Sequence[Callable[[Life, Case], Iterator[str]]] = [
-    one_result, result_in_time, acknowledged_in_time, few_starts, start_after_acknowledgement,
-    own_results_only, success_is_told, few_puts, one_after_the_other,
-]  # fmt: skip
+def uploaded_before_success(life: Life, case: Case) -> Iterator[str]:
+    continued = life.id in case.before.values()  # a later job may have what its outputs need
+    if continued or not life.accepted or "Success" not in life.accepted[0]["operation"]:
+        return
+    at = life.accepted[0]["at"]
+    there = {
+        call["key"]
+        for call in life.s3
+        if call["operation"] in UPLOADED and call["status"] == 200 and call["at"] <= at
+    }
+    for key in life.outputs:
+        if key not in there:
+            yield f"had a success accepted {clock(at)}, before {key} was there"
+
+
+UPLOADED = {"PutObject", "CompleteMultipartUpload"}
+RULES: Sequence[tuple[str, Callable[[Life, Case], Iterator[str]]]] = [
+    ("I1", one_result),
+    ("I2", result_in_time),
+    ("I3", acknowledged_in_time),
+    ("I4", few_starts),
+    ("I5", start_after_acknowledgement),
+    ("I6", own_results_only),
+    ("I7", success_is_told),
+    ("I8", few_puts),
+    ("I9", one_after_the_other),
+    ("I9", uploaded_before_success),
+]
 
 
 def clock(at: float | None) -> str:

@@ -47,6 +47,7 @@ from tests.faults.outages import (
     workers_clocks,
 )
 from tests.faults.stage import Clocks, Run
+from tests.faults.storage import flaky_storage, keys_end, killed_while_uploading, storage_away
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ ALL = [
     Row("machine lost unacknowledged, default times", lost_machine(6, after_offers), 2,
         settings=DEFAULTS, long_only=True),
     Row("token store down", no_tokens, 4),
+    Row("S3 flaky", flaky_storage),
+    Row("S3 away", storage_away, 4),
+    Row("session keys end early", keys_end, 4, emulator=("--credentials-lifetime", "0.05")),
+    Row("all killed while uploading", killed_while_uploading),
     Row("handlers that misbehave", poison, 4),
     Row("two faults at once", pairs, 12),
 ]  # fmt: skip

@@ -30,7 +30,7 @@ from tests.faults.judge import (
     unsettled,
 )
 from tests.faults.relay import Relay
-from tests.harness import QUICK, Fleet, Process, eventually
+from tests.harness import QUICK, TOKENS, Fleet, Process, eventually
 
 FAIL, RERUN = "Probe", "Rerun"
 OWNERS = {FAIL: "ThirdParty", RERUN: "Custom"}
@@ -128,6 +128,18 @@ class Stage:
         if do == "retry":
             self.retries[job] = [PAUSE, PAUSE]
         return job
+
+    def carry(self, provider: str) -> str:
+        """A job with artifacts."""
+        client = {"client_id": "client", "client_token": TOKENS["client"]}
+        return self.fleet.aws.submit(
+            provider,
+            {"Do": "carry"},
+            owner="ThirdParty" if OWNERS[provider] == "ThirdParty" else "Custom",
+            inputs={"In": self.random.randbytes(2000)},
+            outputs=["Out"],
+            **client,
+        )
 
     def load(self, count: int, without: str = "") -> list[str]:
         """Jobs of both kinds and of all sorts, some short and some not."""
@@ -251,7 +263,8 @@ class Stage:
         """In this order each part shows the causes of the one before."""
         effects = self.effects()
         jobs = self.fleet.aws.ask("/_admin/jobs")
-        return History(effects, jobs, self.fleet.log())
+        log = self.fleet.log()
+        return History(effects, jobs, log, self.fleet.aws.ask("/_admin/s3"))
 
     def violations(self, within: float = SETTLES_WITHIN) -> list[Violation]:
         """Once nothing more is to come, or too late."""
@@ -273,7 +286,8 @@ class Stage:
 
     def faults(self) -> Counter[str]:
         """That took effect."""
-        return effective(self.fleet.log()) + self.struck
+        log = self.fleet.log() + self.fleet.aws.ask("/_admin/s3")
+        return effective(log) + self.struck
 
 
 Run = Callable[[Stage], None]  # what a row does on its stage

@@ -37,6 +37,16 @@ CALLS: dict[str, tuple[str, Told]] = {
 }
 
 
+S3: dict[str, Told] = {
+    "declares": {},
+    "uploads": {"operation": "PutObject", "status": 200},
+    "completes": {"operation": "CompleteMultipartUpload", "status": 200},
+    "reads": {"operation": "GetObject", "status": 200},
+    "part": {"operation": "UploadPart", "status": 200},
+    "denied": {"operation": "PutObject", "status": 403},
+}
+
+
 class Story:
     """A history as it is told: each word is what happens a second after the word before.
 
@@ -50,6 +60,7 @@ class Story:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.log: list[dict[str, Any]] = []
         self.effects: list[dict[str, Any]] = []
+        self.s3: list[dict[str, Any]] = []
         self.runs: defaultdict[str, list[int]] = defaultdict(list)  # pids, by job
         self.told: Told = {"deaths": {}, "outside": [], "retries": {}}
         self.tell(text)
@@ -65,7 +76,7 @@ class Story:
         return self
 
     def happens(self, word: str, job: str, pid: int) -> None:
-        self.now += word != "queued"
+        self.now += word not in {"queued", "declares"}
         if word == "queued":
             self.jobs[job] = {"id": job, "actionTypeId": {"provider": self.provider}, "next": None}
             self.jobs[job] |= {"result": None, "history": [{"status": "Created", "at": 0.0}]}
@@ -77,6 +88,8 @@ class Story:
             self.told["outside"].append((self.now, self.now))
         elif word == "asks":
             self.told["retries"].setdefault(job, []).append(20)
+        elif word in S3:
+            self.moved(job, word)
         elif word in {"start", "end"}:
             self.noted(word, job, pid)
         else:
@@ -84,6 +97,13 @@ class Story:
             if word == "continued":
                 self.jobs[job]["next"] = f"{job}+"
                 self.happens("queued", f"{job}+", pid)
+
+    def moved(self, job: str, word: str) -> None:
+        if word == "declares":
+            place = {"s3Location": {"objectKey": "out"}}
+            self.jobs[job]["outputArtifacts"] = [{"name": "Out", "location": place}]
+        else:
+            self.s3.append({"at": self.now, "jobId": job, "key": "out", "fault": None, **S3[word]})
 
     def noted(self, event: str, job: str, pid: int) -> None:
         runs = self.runs[job]
@@ -106,7 +126,7 @@ class Story:
 
     def history(self) -> History:
         log = sorted(self.log, key=lambda call: float(call["at"]))
-        return History(self.effects, list(self.jobs.values()), log)
+        return History(self.effects, list(self.jobs.values()), log, self.s3)
 
     def judged(self, **told: Any) -> list[Violation]:
         terms = replace(TERMS, **{"read_at": self.now, **self.told, **told})
@@ -145,6 +165,11 @@ LAWFUL: dict[str, tuple[str, Told]] = {
     "a long pause": (TAKEN + "asks +135", {}),
     "late after a fault outside": ("queued +260 acked", {"outside": [(190, 200)]}),
     "late after a fault in the log": ("queued acked queued:+ +200 foreign:+ +100", {}),
+    "an upload, then success": ("queued declares acked start uploads end put", {}),
+    "an upload in parts": ("queued declares acked start part completes end put", {}),
+    "an upload again": ("queued declares acked start denied uploads end put", {}),
+    "no upload, and failed": ("queued declares acked start failed", {}),
+    "no upload before a Continue": ("queued declares acked start end continued acked:+ put:+", {}),
     "late for want of a slot": ("queued +300", {"free_since": 250}),
 }
 
@@ -193,6 +218,9 @@ BROKEN: dict[str, tuple[str, Told]] = {
     "I8 ignored for nothing": (LIVED + "ignored put", {}),
     "I8 refused twice for one fault": (LIVED + "closed refused refused", {}),
     "I9 two at once": (TAKEN + "continued acked:+ start:+ end", {}),
+    "I9 no upload": ("queued declares acked start reads part end put", {}),
+    "I9 a refused upload": ("queued declares acked start denied end put", {}),
+    "I9 success before the upload": ("queued declares acked start end put uploads", {}),
     "I9 back again": (TAKEN + "asks continued acked:+ start:+ start", {}),
 }
 

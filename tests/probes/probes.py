@@ -39,7 +39,7 @@ def hold(job: Job[Config], *, heed: bool) -> None:
             time.sleep(0.02)
 
 
-def run(job: Job[Config]) -> Outcome:  # noqa: C901 - one arm for each thing a test may ask
+def run(job: Job[Config]) -> Outcome:  # noqa: C901, PLR0912 - one arm for each thing a test may ask
     note(job, "start")
     match job.config.do:
         case "exit":
@@ -63,6 +63,8 @@ def run(job: Job[Config]) -> Outcome:  # noqa: C901 - one arm for each thing a t
             os.kill(os.getpid(), signal.SIGKILL)
         case "retry" if job.attempt < 3:
             raise Retry(timedelta(seconds=0.2))
+        case "carry":
+            job.outputs.only().write_bytes(job.inputs.only().read_bytes())
         case "continue" if job.continuation is None:
             note(job, "end")
             return Continue("secret-continuation-token", percent=50, external_id="run-7")
