@@ -1,9 +1,11 @@
 """No secret leaves the process that uses it, and nothing is left behind when all is done."""
 
 import json
+import re
 import threading
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -12,6 +14,7 @@ from dispatcher.redis_server import RedisServer
 from tests.harness import TOKENS, Fleet, eventually
 
 API_KEY = 'canary-"key"-5a1f'
+SESSION_KEY = re.compile("ASIA[0-9A-Z]+")
 CONTINUATION = "secret-continuation-token"  # as the probe returns it
 
 
@@ -57,6 +60,10 @@ def test_secrets_stand_in_no_command_message_log_or_failure(
         for do in ("ok", "raise", "fail", "retry", "continue")
     ]
     jobs += empty.submit("Rerun", owner="Custom", configuration={"Do": "ok", **secret})
+    artifacts: dict[str, Any] = {"inputs": {"In": b"x"}, "outputs": ["Out"]}
+    for owner, provider in (("ThirdParty", "Probe"), ("Custom", "Rerun")):
+        given = {"owner": owner, "client_id": "tenant", "client_token": TOKENS["tenant"]}
+        jobs.append(empty.aws.submit(provider, {"Do": "carry"}, **given, **artifacts))
     ends = [empty.ended(job) for job in jobs]
     last = empty.ended(ends[4]["next"])
 
@@ -68,6 +75,8 @@ def test_secrets_stand_in_no_command_message_log_or_failure(
         assert canary not in seen + told + kept
     assert TOKENS["tenant"] not in seen + told + kept
     assert CONTINUATION not in kept
+    assert [end["status"] for end in ends[-2:]] == ["Succeeded"] * 2
+    assert SESSION_KEY.findall(seen + told + kept) == []
     messages = [line for line in monitor.lines if line.startswith(("LPUSH", "PUBLISH"))]
     assert messages
     assert not [line for line in messages if CONTINUATION in line or "nonce" in line]
