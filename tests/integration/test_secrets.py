@@ -62,7 +62,11 @@ def test_secrets_stand_in_no_command_message_log_or_failure(
     jobs += empty.submit("Rerun", owner="Custom", configuration={"Do": "ok", **secret})
     artifacts: dict[str, Any] = {"inputs": {"In": b"x"}, "outputs": ["Out"]}
     for owner, provider in (("ThirdParty", "Probe"), ("Custom", "Rerun")):
-        given = {"owner": owner, "client_id": "tenant", "client_token": TOKENS["tenant"]}
+        given: dict[str, Any] = {
+            "owner": owner,
+            "client_id": "tenant",
+            "client_token": TOKENS["tenant"],
+        }
         jobs.append(empty.aws.submit(provider, {"Do": "carry"}, **given, **artifacts))
     ends = [empty.ended(job) for job in jobs]
     last = empty.ended(ends[4]["next"])

@@ -7,7 +7,7 @@ Action type: Custom, Invoke, Webhook, version 1. Needs the extra `webhook`.
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 
@@ -25,12 +25,10 @@ from dispatcher.sdk import (
 )
 
 from .allowed import Place, Policy, operators_policy
-from .answers import Report, Token, outcome, refusal, report_of
+from .answers import MISSES, Report, Token, outcome, refusal, report_of
 from .calls import Call, exchange, key_of
 
 __all__ = ["Config", "webhook"]
-
-MISSES: Final = 10  # looks in a row without an answer: five minutes, for a receiver's own deploy
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a webhook may lead: the operator's hosts, and of their addresses the public ones or his own.
+"""Where a webhook may lead: to hosts that the operator lists, at public addresses or his own.
 
 Knows no HTTP. Reads WEBHOOK_ALLOWED_HOSTS and WEBHOOK_ALLOWED_NETWORKS.
 """
@@ -14,6 +14,8 @@ from typing import Final
 
 from dispatcher.sdk import ConfigurationError
 
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME: Final = rf"({_LABEL}(?:\.{_LABEL})*)(?::([1-9][0-9]{{0,4}}))?"
 # Stricter than any library's parser, so that no two parsers can read one URL in two ways.
@@ -21,20 +23,23 @@ _URL: Final = re.compile(rf"https://{_NAME}((?:[/?][A-Za-z0-9._~!$&'()*+,;=:@/?%
 _ALLOWED: Final = re.compile(rf"(\*\.)?{_NAME}")
 _NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")  # as inet_aton's forms end
 
+
+def _networks(text: str) -> list[_Network]:
+    return [ipaddress.ip_network(one) for one in text.split()]
+
+
 # Refused inside the operator's own networks too: this host, link-local and the clouds' metadata,
 # multicast, and IPv6 addresses that carry an IPv4 address past these rules.
-_NEVER: Final = [
-    ipaddress.ip_network(text)
-    for text in """0.0.0.0/8 169.254.0.0/16 168.63.129.16/32 224.0.0.0/4 255.255.255.255/32
+_NEVER: Final = _networks(
+    """0.0.0.0/8 169.254.0.0/16 168.63.129.16/32 224.0.0.0/4 255.255.255.255/32
     ::/128 fe80::/10 fd00:ec2::/32 fd20:ce::/32 ff00::/8
-    ::ffff:0:0/96 64:ff9b::/96 64:ff9b:1::/48 2001::/32 2002::/16""".split()
-]
+    ::ffff:0:0/96 64:ff9b::/96 64:ff9b:1::/48 2001::/32 2002::/16"""
+)
 # Beside what ipaddress calls private, since its releases differ. Of IPv6 only 2000::/3 is public.
-_NOT_PUBLIC: Final = [
-    ipaddress.ip_network(text)
-    for text in """100.64.0.0/10 192.0.0.0/24 192.88.99.0/24 240.0.0.0/4
-    ::/3 4000::/2 8000::/1 2001::/23 2001:db8::/32 3fff::/20""".split()
-]
+_NOT_PUBLIC: Final = _networks(
+    """100.64.0.0/10 192.0.0.0/24 192.88.99.0/24 240.0.0.0/4
+    ::/3 4000::/2 8000::/1 2001::/23 2001:db8::/32 3fff::/20"""
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Policy:
     """What the operator allows: names, `*.` before one for all below it, each with a port."""
 
     hosts: Sequence[tuple[str, int]]
-    networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
+    networks: Sequence[_Network]
 
     def place(self, key: str, url: str) -> Place:
         """This key's URL, checked. The failures do not show it: its query may be a secret."""

@@ -23,6 +23,7 @@ from dispatcher.sdk import (
 
 from .calls import BODY, Answer
 
+MISSES: Final = 10  # looks in a row without an answer: five minutes, for a receiver's own deploy
 _TEXT: Final = 1_500
 _TOKEN: Final = re.compile(
     r"v1 ([0-9A-Za-z_-]{1,100}) ([0-9]{1,11}) ([0-9]) ([!-~]{0,200}) ([!-~]{1,1000}) ([0-9a-f]{64})"
@@ -100,7 +101,7 @@ def refusal(answer: Answer, *, starting: bool) -> Failure | None:
     if 200 <= answer.status < 300:
         return None
     if answer.failed and not starting:
-        return SystemUnavailable(f"The webhook {answer.told}, and did not better for many looks.")
+        return SystemUnavailable(f"The webhook {answer.told}; the last {MISSES} looks came to nothing.")
     if answer.failed:
         so = "nothing was started" if answer.undone else "the operation may have started"
         return SystemUnavailable(f"The webhook {answer.told}; {so}.")

@@ -29,6 +29,7 @@ READ: Final = 10.0  # until the next bytes come
 WHOLE: Final = 15.0  # one request; less than the 20 that a worker has at SIGTERM
 _TRIES: Final = 3
 _LONGEST_PAUSE: Final = 10.0
+_UNTRUSTED: Final = "has a certificate that this worker does not trust for its name"
 
 
 def key_of(secret: Secret) -> bytes:
@@ -200,8 +201,7 @@ def send(call: Call, address: str, read: float = READ, whole: float = WHOLE) -> 
             answer = _received(wire.handle_request(request))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
-            fault = "has a certificate that this worker does not trust" if untrusted else "is away"
-            return Answer(sent=False, fault=fault)
+            return Answer(sent=False, fault=_UNTRUSTED if untrusted else "cannot be reached")
         except httpx.TransportError:
             return Answer()
     return Answer() if deadline.over else answer
