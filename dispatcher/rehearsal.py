@@ -27,7 +27,7 @@ REGION: Final = "us-east-1"
 CLIENT: Final = "client"
 TOKEN: Final = "token"  # noqa: S105 - of a client that does not exist
 MOST: Final = 10**9  # bytes of an artifact
-PUTS_MOST: Final = 100  # steps of one action
+STEPS_MOST: Final = 100  # jobs of one action
 
 
 class RehearsalError(Exception):
@@ -93,13 +93,15 @@ class Rehearsal:
         """
         action = _action(handler)
         job_id = self._submit(action, configuration or {}, inputs or {}, outputs, more)
-        for _ in range(PUTS_MOST):
-            ended = self._emulator.chain(job_id)[-1].ended
-            if ended:
-                break
+        newest = job_id
+        for _ in range(STEPS_MOST):
             self._step(action)
+            job = self._emulator.job(newest)
+            newest = job.next or newest
+            if job.ended and job.next is None:
+                break
         else:
-            raise RehearsalError(f"the action went on after {PUTS_MOST} steps")
+            raise RehearsalError(f"the action went on after {STEPS_MOST} steps")
         found = {name: self._emulator.artifact(job_id, name) for name in outputs}
         written = {name: content for name, content in found.items() if content is not None}
         return Rehearsed(job_id, self._emulator.results(job_id), written)
