@@ -65,17 +65,13 @@ class Stream:
 
 
 def tar_entries(stream: Stream, meter: Meter) -> Iterator[Entry]:
-    """Each entry's contents are there until the next entry is asked for."""
-    paths = Paths(meter.limits.max_entries)
+        paths = Paths(meter.limits.max_entries)
     for header in _headers(stream, meter):
         check_kind(header)
         meter.announced(header.size)
         parts, folder = parts_of(_decoded(header.name)), header.kind == FOLDER
         paths.add(parts, folder=folder)
-        contents = stream.padded(header.size)
-        yield Entry(parts, folder, header.mode, contents)
-        for _ in contents:
-            pass
+        yield Entry(parts, folder, header.mode, stream.padded(header.size))
     if not paths.files:
         raise ArchiveError("The archive is empty: there is no file in it.")
 

@@ -81,7 +81,7 @@ def pax_records(body: bytes) -> Mapping[bytes, bytes]:
 def _pax_record(body: bytes, at: int) -> tuple[bytes, bytes, int]:
     length = _PAX_LENGTH.match(body, at)
     end = at + int(length[1]) if length else 0
-    if length and length.end() < end <= len(body) and body[end - 1] == ord("\n"):
+    if length and end <= len(body) and body[end - 1] == ord("\n"):
         key, equals, value = body[length.end() : end - 1].partition(b"=")
         if key and equals:
             return key, value, end

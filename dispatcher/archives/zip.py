@@ -149,7 +149,7 @@ def _check_whole(end: End, extents: list[tuple[int, int, int]]) -> None:
 
 def _entry(file: BinaryIO, member: Member, start: int, meter: Meter) -> Entry:
     folder = _is_folder(member)
-    mode = member.mode & 0o777 or (FOLDER_MODE if folder else FILE_MODE)
+    mode = member.mode or (FOLDER_MODE if folder else FILE_MODE)
     contents = iter(()) if folder else _contents(file, member, start, meter)
     return Entry(parts_of(member.name), folder, mode, contents)
 

@@ -82,7 +82,7 @@ class Member:
         ours = (self.raw_name, self.method, self.encrypted)
         if ours != (local.raw_name, local.method, local.encrypted):
             return False
-        unknown = (0, IN_ZIP64) if local.flags & _SIZED_LATER else ()
+        unknown = (0,) if local.flags & _SIZED_LATER else ()
         pairs = ((self.crc, local.crc), (self.packed, local.packed), (self.size, local.size))
         return all(their in (our, *unknown) for our, their in pairs)
 

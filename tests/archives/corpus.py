@@ -115,6 +115,9 @@ def beyond_limits() -> Iterator[Hostile]:
         yield Hostile(f"tar: {what}", Format.TAR, as_tar, says, True, limits)
         yield Hostile(f"tar.gz: {what}", Format.TAR_GZ, gz(as_tar), says, True, limits)
         yield Hostile(f"zip: {what}", Format.ZIP, as_zip, says, False, limits)
+    commits = tar(pax({b"comment": b"c"}, b"g") * 3, tar_entry(b"a"))
+    says = "more than 2 entries"
+    yield Hostile("tar: global headers", Format.TAR, commits, says, True, Limits(max_entries=2))
     deep, few = b"a/b/c/d", Limits(max_entries=3)
     says = "more than 3 files and folders"
     yield Hostile("tar: folders implied", Format.TAR, tar(tar_entry(deep)), says, True, few)

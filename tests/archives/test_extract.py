@@ -45,6 +45,13 @@ def wide_zip(brief: bytes | None = None) -> bytes:
     return local + central + records + (brief or end_record(0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF))
 
 
+def reversed_zip() -> bytes:
+    one, two = ZipEntry(b"a", HELLO), ZipEntry(b"b", HELLO)
+    local, _ = zip_parts(one, two)
+    central = two.central_record(len(one.local_record())) + one.central_record(0)
+    return local + central + end_record(2, len(central), len(local))
+
+
 HONEST: dict[str, bytes] = {
     "zip": zipped(ZipEntry(b"a", HELLO)),
     "stored zip": zipped(ZipEntry(b"a", HELLO, method=STORED)),
@@ -62,11 +69,15 @@ HONEST: dict[str, bytes] = {
     "zip with wide local sizes alone": zipped(
         ZipEntry(b"a", HELLO, local=WIDE | {"extra": wide(600, len(deflated(HELLO)))})
     ),
+    "zip in another order than its directory": reversed_zip(),
     "zip64": wide_zip(),
     "zip64 beside true numbers": wide_zip(end_record(1, 47, 0xFFFFFFFF)),
     "tar": tar(tar_entry(b"a", HELLO)),
     "tar.gz": gz(tar(tar_entry(b"a", HELLO))),
     "tar of the seventh Unix": tar(tar_entry(b"a", HELLO, kind=b"\0", magic=bytes(8))),
+    "old folder in a tar": tar(
+        tar_entry(b"d/", kind=b"\0", magic=bytes(8)), tar_entry(b"d/b"), tar_entry(b"a", HELLO)
+    ),
     "tar of GNU": tar(tar_entry(b"a", HELLO, magic=b"ustar  \0", prefix=b"12345670123")),
     "tar with its own folder": tar(tar_entry(b"./", kind=b"5"), tar_entry(b"./a", HELLO)),
     "tar with a long name of GNU": tar(long_name(b"a"), tar_entry(b"cut", HELLO)),
@@ -92,6 +103,7 @@ PLAIN: dict[str, bytes] = {
     "text": b"hello",
     "long text": b"hello " * 10_000,
     "zeros": bytes(100_000),
+    "gzip of zeros": gz(bytes(2**16)),
     "few zeros": bytes(512),
     "odd zeros": bytes(1025),
     "gzip of nothing": gz(b""),
@@ -167,8 +179,8 @@ def test_special_bits_are_dropped_and_the_owner_may_always_write(tmp_path: Path)
     modes = {b"set": 0o7755, b"none": 0o000, b"read": 0o444}
     as_tar = [tar_entry(name, mode=mode) for name, mode in modes.items()]
     as_tar.append(tar_entry(b"folder/", mode=0o7000, kind=b"5"))
-    as_zip = [ZipEntry(name, mode=REGULAR | mode) for name, mode in modes.items() if mode]
-    as_zip += [ZipEntry(b"none", mode=0), ZipEntry(b"folder/", mode=FOLDER | 0o7100)]
+    as_zip = [ZipEntry(name, mode=REGULAR | mode) for name, mode in modes.items()]
+    as_zip += [ZipEntry(b"without", mode=0), ZipEntry(b"folder/", mode=FOLDER | 0o7100)]
 
     unpacked(tar(*as_tar), tmp_path / "tar")
     unpacked(zipped(*as_zip, ZipEntry(b"bare/", mode=0)), tmp_path / "zip")
@@ -182,7 +194,8 @@ def test_special_bits_are_dropped_and_the_owner_may_always_write(tmp_path: Path)
         "tar/folder": "0o700",
         "zip": "",
         "zip/set": "0o755",
-        "zip/none": "0o644",  # a system without modes
+        "zip/none": "0o600",
+        "zip/without": "0o644",  # a system without modes
         "zip/read": "0o644",
         "zip/folder": "0o700",
         "zip/bare": "0o755",

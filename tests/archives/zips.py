@@ -43,6 +43,11 @@ def wrong_ends() -> Iterator[tuple[str, bytes, str]]:
     yield "directory of something else", local + b"x" * size + end, "cannot be read"
     yield "record cut", local + central[:30] + end_record(1, 30, at), "cannot be read"
     yield "second disk", body + end_record(1, size, at, disk=1), "several"
+    yield (
+        "zip64 record of something else",
+        end64().replace(b"PK\x06\x06", b"PK\x06\x08"),
+        "zip64 end",
+    )
     yield "zip64 record elsewhere", end64(place=3), "zip64 end record"
     yield "zip64 record beyond all", end64(place=2**63), "early"
     yield "zip64 record too long", end64(length=45), "zip64 end record"
@@ -94,6 +99,7 @@ ZIPS: Mapping[str, tuple[ZipEntry, str]] = {
     "local method that differs": (ZipEntry(A, b"x", local={"method": STORED}), "records"),
     "local size that differs": (ZipEntry(A, b"x", local={"size": 9}), "records"),
     "local packed size that differs": (ZipEntry(A, b"x", local={"packed_size": 9}), "records"),
+    "local size of nothing": (ZipEntry(A, b"x", local={"size": 0}), "records"),
     "local checksum that differs": (ZipEntry(A, b"x", local={"crc": 9}), "records"),
     "local record encrypted": (ZipEntry(A, b"x", local={"flags": 1}), "records"),
     "size to come that differs": (

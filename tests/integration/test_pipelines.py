@@ -119,6 +119,8 @@ def pipelines(
     }
     with fleet(redis_server.url, tmp_path, **settings) as made:
         made.start_emulator("--ack-window", "5", "--continuation-delay", "0.2")
+        made.aws.define("Command", category="Build")
+        made.aws.define("Webhook", category="Invoke")
         made.start_beat()
         yield made
 

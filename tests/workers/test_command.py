@@ -6,9 +6,11 @@ Real processes; the artifacts are in memory.
 import io
 import json
 import os
+import resource
 import shlex
 import socket
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -394,7 +396,16 @@ def test_memory_within_the_limit_is_given_and_there_is_none_by_default(allow: Al
 
     log_of(allow, within, 'memory = "300MiB"')
 
-    assert log_of(allow, "ulimit -v; ulimit -c") == "unlimited\n0\n"
+    assert log_of(allow, "ulimit -v") == "unlimited\n"
+
+
+def test_it_leaves_no_core_behind_even_where_the_worker_may(allow: Allow) -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        assert log_of(allow, "ulimit -c; ulimit -H -c") == "0\n0\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 def test_a_signal_that_lack_of_memory_may_cause_names_the_limit(allow: Allow) -> None:
@@ -414,6 +425,19 @@ def test_a_program_that_the_worker_lacks_is_the_operators_affair(
         message = failure(SystemUnavailable, make_job(Config("build")))
 
         assert f"no program {name}; its operator must install it" in message
+
+
+def test_its_program_is_looked_up_in_the_path_that_it_sees(allow: Allow, tmp_path: Path) -> None:
+    tool = tmp_path / "our-compiler"
+    tool.write_text("#!/bin/sh\necho compiled")
+    tool.chmod(0o755)
+    lines = ['run = ["our-compiler"]', f'environment = {{ PATH = "{tmp_path}:/bin" }}']
+    (tmp_path / "commands.toml").write_text("\n".join(["[commands.build]", *lines]))
+    job = make_job(Config("build"), outputs=["Log"])
+
+    build(job)
+
+    assert job.written["Log"] == b"compiled\n"
 
 
 @pytest.mark.parametrize("files", [{"other": ""}, {"build.sh": "not executable"}])
@@ -589,12 +613,16 @@ def test_progress_tells_the_last_line_and_of_a_silent_command_the_time(allow: Al
     assert (second.percent, second.note) == (None, "build has run for 2 s: way")
 
 
-def test_a_command_that_closes_its_output_is_waited_for(allow: Allow, tmp_path: Path) -> None:
-    allow(f"exec >&- 2>&-; sleep 0.3; touch {tmp_path}/done")
+def test_a_command_that_closes_its_output_is_waited_for_at_rest(
+    allow: Allow, tmp_path: Path
+) -> None:
+    allow(f"exec >&- 2>&-; sleep 0.5; touch {tmp_path}/done")
+    busy = time.thread_time()
 
     build(make_job(Config("build")))
 
     assert (tmp_path / "done").exists()
+    assert time.thread_time() - busy < 0.2
 
 
 # Bad text, and much of it

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ command(make_job(Config("build")))
 SPAWN = {
     "in the background": "sleep 300 & echo $! >> {pids};",
     "deaf to TERM": "(trap '' TERM; while :; do sleep 300; done) & echo $! >> {pids};",
+    "without its environment": "env -i sleep 300 & echo $! >> {pids};",
     "in a session of its own": "setsid sh -c 'echo $$ >> {pids}; exec sleep 300' & ",
     "as a daemon": "setsid sh -c 'sleep 300 >/dev/null 2>&1 </dev/null & echo $! >> {pids}';",
 }
@@ -51,6 +53,11 @@ def alive(pids: Path) -> list[psutil.Process]:
         if psutil.pid_exists(number)
         and (process := psutil.Process(number)).status() != psutil.STATUS_ZOMBIE
     ]
+
+
+def ignores_term(pid: int) -> bool:
+    ignored = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(ignored[0], 16) & 1 << signal.SIGTERM - 1)
 
 
 def allowed(folder: Path, script: str, *lines: str) -> str:
@@ -97,6 +104,8 @@ def test_nothing_of_a_command_outlives_a_worker_that_is_killed(
     try:
         assert len(wait_for(pids, 2)) == 2
         guard = next(p for p in psutil.Process(worker.pid).children() if "kill" in p.cmdline()[2])
+        eventually(lambda: ignores_term(guard.pid), "a guard that does not mind a TERM to all")
+        guard.terminate()
 
         worker.send_signal(signal.SIGKILL)
 

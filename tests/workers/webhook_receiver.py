@@ -1,6 +1,7 @@
 """A receiver of webhooks on loopback, over TLS, that answers what a test tells it."""
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -50,19 +51,32 @@ class Request:
         return json.loads(self.body)
 
 
+class Authority:
+    """A CA whose certificate is in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = trustme.CA()
+        self.file = folder / "ca.pem"
+        self.ca.cert_pem.write_to_path(self.file)
+
+    @functools.cache  # noqa: B019 - as long as its module's tests
+    def certificate(self, *names: str) -> trustme.LeafCert:
+        return self.ca.issue_cert(*names)
+
+
 class Receiver(ThreadingHTTPServer):
     """Gives its replies in their order, the last one for ever, and remembers the requests."""
 
     daemon_threads = True
 
-    def __init__(self, authority: trustme.CA, names: Sequence[str] = NAMES) -> None:
+    def __init__(self, authority: Authority, names: Sequence[str] = NAMES) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.port = int(self.server_address[1])
         self.replies: list[Reply] = [Reply({"status": "running", "status_url": "/runs/1"})]
         self.requests: list[Request] = []
         self.connections = 0
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(*names).configure_cert(context)
+        authority.certificate(*names).configure_cert(context)
         self.wrap(context)
 
     def wrap(self, context: ssl.SSLContext) -> None:
@@ -91,9 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.requestline.split(" ")[1]  # self.path has lost a second slash
         sni = getattr(self.connection, "asked_for", None)
         headers = {name.lower(): text for name, text in self.headers.items()}
-        self.server.requests.append(Request(self.command, self.path, headers, body, sni))
+        self.server.requests.append(Request(self.command, path, headers, body, sni))
         reply = self.server.next_reply()
         if reply.act is not None:
             self.close_connection = True
@@ -107,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(sent)
 
-    do_GET = do_POST = answer
+    do_GET = do_POST = answer  # noqa: N815 - http.server's names
 
     def log_message(self, *_: object) -> None:
         """Nothing to standard error."""
@@ -162,16 +177,14 @@ class Stage:
 
 @contextmanager
 def staged(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, authority: trustme.CA, **options: Any
+    monkeypatch: pytest.MonkeyPatch, authority: Authority, names: Sequence[str] = NAMES
 ) -> Iterator[Stage]:
-    receiver = Receiver(authority, **options)
+    receiver = Receiver(authority, names)
     stage = Stage(receiver, {name: ["127.0.0.1"] for name in NAMES})
-    ca_file = folder / "ca.pem"
-    authority.cert_pem.write_to_path(ca_file)
     allowed = ",".join(f"{name}:{receiver.port}" for name in NAMES)
     monkeypatch.setenv("WEBHOOK_ALLOWED_HOSTS", allowed)
     monkeypatch.setenv("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
-    monkeypatch.setenv("WEBHOOK_CA_FILE", str(ca_file))
+    monkeypatch.setenv("WEBHOOK_CA_FILE", str(authority.file))
     resolving(monkeypatch, stage.names, stage.lookups)
     with serving(receiver):
         yield stage
