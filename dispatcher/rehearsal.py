@@ -4,8 +4,10 @@ The engine's own way from details to result, without what a fleet adds: no Redis
 other process, so that a test may use a debugger and replace what the handler calls.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 from dispatcher.archives import Limits
@@ -15,7 +17,18 @@ from dispatcher.configuration import config_parser
 from dispatcher.emulator.client import Emulator, Result
 from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.leases import Held, Leases
-from dispatcher.engine.model import Action, Arm, Beat, Claim, JobDetails, JobRef, Offer, Store
+from dispatcher.engine.model import (
+    Action,
+    Arm,
+    Beat,
+    Claim,
+    JobDetails,
+    JobRef,
+    Offer,
+    PortError,
+    Store,
+    Verdict,
+)
 from dispatcher.engine.run import Runner
 from dispatcher.engine.times import Times
 from dispatcher.sdk import Job, Outcome, Owner, Secret, spec_of
@@ -28,6 +41,7 @@ CLIENT: Final = "client"
 TOKEN: Final = "token"  # noqa: S105 - of a client that does not exist
 MOST: Final = 10**9  # bytes of an artifact
 STEPS_MOST: Final = 100  # jobs of one action
+OFFERED_WITHIN: Final = 10.0  # seconds
 
 
 class RehearsalError(Exception):
@@ -93,15 +107,12 @@ class Rehearsal:
         """
         action = _action(handler)
         job_id = self._submit(action, configuration or {}, inputs or {}, outputs, more)
-        newest = job_id
-        for _ in range(STEPS_MOST):
-            self._step(action)
-            job = self._emulator.job(newest)
-            newest = job.next or newest
-            if job.ended and job.next is None:
-                break
-        else:
-            raise RehearsalError(f"the action went on after {STEPS_MOST} steps")
+        try:
+            self._until_it_ends(action, job_id)
+        except PortError as error:
+            raise RehearsalError(
+                f"{error}; it may be a fault that the emulator was given"
+            ) from None
         found = {name: self._emulator.artifact(job_id, name) for name in outputs}
         written = {name: content for name, content in found.items() if content is not None}
         return Rehearsed(job_id, self._emulator.results(job_id), written)
@@ -131,35 +142,40 @@ class Rehearsal:
             **more,
         )
 
-    def _step(self, action: Action) -> None:
-        for offer in self._api.poll(action.spec.type, REGION, 1):
+    def _until_it_ends(self, action: Action, newest: str) -> None:
+        for _ in range(STEPS_MOST):
+            until = time.monotonic() + OFFERED_WITHIN
+            while not self._step(action):
+                if time.monotonic() > until:
+                    raise RehearsalError(f"no job was offered within {OFFERED_WITHIN:g} s")
+                time.sleep(0.02)
+            job = self._emulator.job(newest)
+            newest = job.next or newest
+            if job.ended and job.next is None:
+                return
+        raise RehearsalError(f"the action went on after {STEPS_MOST} jobs")
+
+    def _step(self, action: Action) -> bool:
+        """Whether there was a job to do."""
+        offers = self._api.poll(action.spec.type, REGION, 1)
+        for offer in offers:
             client = CLIENT if action.spec.type.owner is Owner.THIRD_PARTY else None
             ref = JobRef(offer.job_id, client, action.spec.type, REGION)
             details = self._jobs.details(ref)
             self._jobs.acknowledge(ref, _nonce(offer, details))
             self._run(action, ref, details)
+        return bool(offers)
 
     def _run(self, action: Action, ref: JobRef, details: JobDetails) -> None:
-        """Retries follow at once; they are counted all the same."""
-        clock, observer = SystemClock(), LogObserver()
-        leases = Leases(_Alone(), observer, clock, Times(), lambda: False, lambda: None)
-        runner = Runner(self._jobs, S3Artifacts(MOST), Limits(), leases, observer, clock)
-        claim = Claim(ref, owner="rehearsal")
-        held = leases.hold(claim, action.spec)
+        leases = _leases()
+        runner = Runner(
+            self._jobs, S3Artifacts(MOST), Limits(), leases, LogObserver(), SystemClock()
+        )
+        held = leases.hold(Claim(ref, owner=f"rehearsal/{ref.job_id}"), action.spec)
         try:
-            arm = self._until_it_ends(runner, held, details, action)
-            self._jobs.put(ref, arm.verdict)
+            self._jobs.put(ref, _verdict(runner, held, details, action))
         finally:
             leases.drop(held)
-
-    def _until_it_ends(
-        self, runner: Runner, held: Held, details: JobDetails, action: Action
-    ) -> Store:
-        while True:
-            arm = runner.run(held, details, action)
-            if isinstance(arm, Store):
-                return arm
-            held.claim = replace(held.claim, retries=held.claim.retries + 1)
 
 
 class _OneClient:
@@ -177,6 +193,21 @@ class _Alone:
 
     def finish(self, claim: Claim, arm: Arm) -> bool:  # noqa: ARG002
         return True
+
+
+@cache
+def _leases() -> Leases:
+    """One for all, since its thread stays as long as the process."""
+    return Leases(_Alone(), LogObserver(), SystemClock(), Times(), lambda: False, lambda: None)
+
+
+def _verdict(runner: Runner, held: Held, details: JobDetails, action: Action) -> Verdict:
+    """Retries follow at once; they are counted all the same."""
+    while True:
+        arm = runner.run(held, details, action)
+        if isinstance(arm, Store):
+            return arm.verdict
+        held.claim = replace(held.claim, retries=held.claim.retries + 1)
 
 
 def _action(handler: Callable[[Job[Any]], Outcome]) -> Action:

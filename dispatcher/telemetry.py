@@ -26,7 +26,9 @@ ALARMS = frozenset({
 })  # fmt: skip
 
 # Celery's own line for each task says nothing that ours do not.
-CHATTY = ("celery.worker.strategy", "celery.app.trace", "botocore")
+CHATTY = ("celery.worker.strategy", "celery.app.trace", "botocore", "s3transfer")
+# Its warnings name hosts, and an S3 host may begin with a customer's bucket.
+SILENT = ("urllib3",)
 
 log = logging.getLogger("dispatcher")
 
@@ -119,3 +121,5 @@ def set_up_logging(level: int | str = logging.INFO) -> None:
     log.setLevel(logging.INFO)  # one line a transition, also where Celery's own are not wanted
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.ERROR)

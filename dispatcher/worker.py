@@ -22,6 +22,7 @@ from celery.worker import state
 from celery.worker.strategy import default
 
 from dispatcher.broker import QUEUE, CeleryBroker, OpenChannelQoS
+from dispatcher.engine.folders import clear_left_behind
 from dispatcher.engine.model import LedgerDown, Release
 from dispatcher.engine.ports import Event
 from dispatcher.settings import settings
@@ -66,6 +67,7 @@ class Attendant(bootsteps.StartStopStep):
         if hasattr(consumer.pool, "maintain_pool"):
             self._every(consumer, CHILD_CHECK, consumer.pool.maintain_pool)
         self._announce(consumer)
+        _clear(timedelta())
 
     def stop(self, consumer: Any) -> None:
         """Called twice at shutdown, and once when the broker is lost."""
@@ -146,8 +148,17 @@ def _child_died(
         return
     if isinstance(exception, WorkerLostError):
         hand_on((kwargs or {}).get("job"), task_id, timedelta())
+        _clear(timedelta())
     elif isinstance(exception, TimeLimitExceeded):
         hand_on((kwargs or {}).get("job"), task_id, LEAVE)  # the signals come after this one
+        _clear(2 * LEAVE)
+
+
+def _clear(after: timedelta) -> None:
+    """Of folders that dead processes left; it may take as long as they are large."""
+    timer = threading.Timer(after.total_seconds(), clear_left_behind)
+    timer.daemon = True
+    timer.start()
 
 
 @worker_shutting_down.connect

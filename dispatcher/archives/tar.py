@@ -65,7 +65,7 @@ class Stream:
 
 
 def tar_entries(stream: Stream, meter: Meter) -> Iterator[Entry]:
-        paths = Paths(meter.limits.max_entries)
+    paths = Paths(meter.limits.max_entries)
     for header in _headers(stream, meter):
         check_kind(header)
         meter.announced(header.size)

@@ -5,6 +5,7 @@ moved and what S3's errors mean; must not know jobs, handlers or archives.
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,18 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
-from s3transfer.exceptions import CancelledError, RetriesExceededError, S3DownloadFailedError
+from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import (
+    CancelledError,
+    RetriesExceededError,
+    S3DownloadFailedError,
+    S3ValidationError,
+)
 from s3transfer.futures import NonThreadedExecutor, TransferFuture
 from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
-from dispatcher.aws.storage_errors import fault_of
+from dispatcher.aws.storage_errors import UNREADABLE, fault_of
 from dispatcher.engine.model import Belongings, Place, PortError, SessionKeys
 from dispatcher.engine.ports import Transfers
 from dispatcher.sdk import Failure, JobFailed, MissingArtifact, SystemUnavailable
@@ -39,20 +46,36 @@ RENEW_AGAIN: Final = 30.0  # after a renewal that failed while the old keys may 
 EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 ASKED_ANEW: Final = "dispatcher_asked_anew"
 EMPTY: Final = frozenset({"InvalidRange", "416"})  # what an object without a byte answers a range
-FAULTS: Final = (ClientError, BotoCoreError, RetriesExceededError, S3DownloadFailedError, PortError)
 CHUNK: Final = 16 * MIB
 THREADS: Final = 4
-ATTEMPTS: Final = 5  # of each request, over 10 to 20 seconds
-# Uploads read each part from the file; downloads wait in this queue to be written.
-TRANSFERS: Final = TransferConfig(
-    multipart_threshold=CHUNK,
-    multipart_chunksize=CHUNK,
-    max_request_concurrency=THREADS,
-    max_submission_concurrency=1,
-    max_io_queue_size=64,
-    io_chunksize=256 * 1024,
-    num_download_attempts=3,
+ATTEMPTS: Final = 5  # of each request; the pauses between them are ours, see _pause
+READ_TIMEOUT: Final = 10.0  # seconds without a byte
+FAULTS: Final = (
+    ClientError,
+    BotoCoreError,
+    S3DownloadFailedError,
+    S3ValidationError,
+    PortError,
+    OSError,
+    *UNREADABLE,
 )
+
+
+def _transfers(threshold: int) -> TransferConfig:
+    return TransferConfig(
+        multipart_threshold=threshold,
+        multipart_chunksize=CHUNK,
+        max_request_concurrency=THREADS,
+        max_submission_concurrency=1,
+        max_io_queue_size=256,  # parts of a download that wait to be written
+        io_chunksize=64 * 1024,
+        num_download_attempts=3,
+    )
+
+
+UPLOADS: Final = _transfers(CHUNK)
+# In ranges however small: only those are asked for on condition that the object is still the same.
+DOWNLOADS: Final = _transfers(1)
 
 
 class Keyring:
@@ -64,6 +87,7 @@ class Keyring:
         renew: Callable[[], SessionKeys | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Made when the keys come, and not when they are first used."""
         self._renew = renew
         self._clock = clock
         self._lock = threading.Lock()
@@ -92,7 +116,7 @@ class Keyring:
         keys = self._renew()
         if keys is not None:
             self._current = _credentials(keys)
-        self._due = self._clock() + RENEW_AFTER
+        self._due = self._clock() + (RENEW_AGAIN if keys is None else RENEW_AFTER)
 
 
 def _credentials(keys: SessionKeys) -> Credentials:
@@ -150,17 +174,18 @@ class S3Artifacts:
             config=Config(
                 signature_version="s3v4",  # SSE-KMS refuses any other
                 connect_timeout=3,
-                read_timeout=30,
+                read_timeout=READ_TIMEOUT,
                 max_pool_connections=THREADS + 1,
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 tcp_keepalive=True,
-                s3={"addressing_style": style},
+                # A profile of the worker's may say otherwise, of its own buckets.
+                s3={"addressing_style": style, "use_accelerate_endpoint": False},
             ),
         )
 
 
 class S3Storage:
-    """One job's artifacts. Raises the SDK's failures alone."""
+    """One job's artifacts. Raises the SDK's failures alone, and nothing moves once it is closed."""
 
     def __init__(
         self,
@@ -172,83 +197,133 @@ class S3Storage:
     ) -> None:
         self._make = make
         self._belongings = belongings
-        self._renew = renew
+        self._keyring = Keyring(belongings.keys, renew) if belongings.keys else None
         self._transfers = transfers
         self._most = most
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        self._closed = False
 
     def fetch(self, name: str, path: Path, most: int | None = None) -> None:
         place = _find(self._belongings.inputs, name)
-        with _told("input", name):
-            client = self._ready()
-            size, etag = _measure(client, place)
-            _check_size(name, size, min(self._most, most or self._most))
-            if size:
-                watch = _Watched(self._transfers, "download", name, size, etag)
-                self._run(
-                    size,
-                    lambda manager: manager.download(
-                        place.bucket, place.key, str(path), subscribers=[watch]
-                    ),
-                )
-            self._transfers.ended("download", name, size)
+        limit = min(self._most, most or self._most)
+        self._telling("download", name, lambda: self._fetch(place, path, limit))
 
     def store(self, name: str, path: Path, content_type: str) -> None:
         place = _find(self._belongings.outputs, name)
+        self._telling("upload", name, lambda: self._store(place, path, content_type))
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._client is not None:
+                self._client.close()
+
+    def _fetch(self, place: Place, path: Path, most: int) -> int:
+        size, etag = _measure(self._ready(), place)
+        if size > most:
+            raise JobFailed(
+                f"Input artifact {place.name} has {size} bytes; at most {most} are taken here."
+            )
+        if size:
+            watch = _Watched(self._transfers, "download", place.name, size, etag)
+            with self._manager(DOWNLOADS, size) as manager:
+                manager.download(place.bucket, place.key, str(path), subscribers=[watch]).result()
+        if path.stat().st_size != size:
+            raise S3DownloadFailedError("the object is not what was measured")
+        return size
+
+    def _store(self, place: Place, path: Path, content_type: str) -> int:
+        """A failed upload is aborted, so that no part of it stays: s3transfer does that."""
         size = path.stat().st_size
         extra = {"ServerSideEncryption": "aws:kms", "ContentType": content_type}
         if self._belongings.encryption_key:  # without one: the AWS managed key
             extra["SSEKMSKeyId"] = self._belongings.encryption_key
-        with _told("output", name):
-            self._ready()
-            watch = _Watched(self._transfers, "upload", name, size)
-            self._run(
-                size,
-                lambda manager: manager.upload(
-                    str(path), place.bucket, place.key, extra_args=extra, subscribers=[watch]
-                ),
-            )
-            self._transfers.ended("upload", name, size)
+        watch = _Watched(self._transfers, "upload", place.name, size)
+        with self._manager(UPLOADS, size) as manager:
+            manager.upload(str(path), place.bucket, place.key, extra, [watch]).result()
+        return size
 
-    def close(self) -> None:
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
-
-    def _run(self, size: int, start: Callable[[TransferManager], TransferFuture]) -> None:
-        """A failed upload is aborted, so that no part of it stays: s3transfer does that."""
+    def _manager(self, config: TransferConfig, size: int) -> TransferManager:
         threads = None if size >= CHUNK else NonThreadedExecutor
-        with TransferManager(self._ready(), TRANSFERS, executor_cls=threads) as manager:
-            start(manager).result()
+        return TransferManager(self._ready(), config, executor_cls=threads)
+
+    def _telling(self, direction: str, name: str, step: Callable[[], int]) -> None:
+        """Whatever goes wrong becomes one of the SDK's failures, which quotes nothing."""
+        what = f"{'input' if direction == 'download' else 'output'} artifact {name}"
+        size: int | None = None
+        fault: Failure | None = None
+        try:
+            size = step()
+        except CancelledError:
+            fault = JobFailed(f"The job's time was over before its {what} was there.")
+        except RetriesExceededError as error:
+            fault = fault_of(error.last_exception, what)
+        except FAULTS as error:
+            fault = fault_of(error, what)
+        finally:
+            self._transfers.ended(direction, name, size)
+        # Raised out here so that the SDK's error, which may hold parameters, is not its context.
+        if fault is not None:
+            raise fault
 
     def _ready(self) -> "S3Client":
         with self._lock:
+            if self._closed or not self._transfers.going_on():
+                raise CancelledError
+            if self._keyring is None or self._belongings.keys is None:
+                raise SystemUnavailable("CodePipeline gave no session keys for the artifacts.")
             if self._client is None:
-                if self._belongings.keys is None:
-                    raise SystemUnavailable("CodePipeline gave no session keys for the artifacts.")
                 self._client = self._make(self._belongings.keys)
-                _sign_with(self._client, Keyring(self._belongings.keys, self._renew))
+                _Requests(self._keyring, self._going_on).attend(self._client)
             return self._client
 
+    def _going_on(self) -> bool:
+        return not self._closed and self._transfers.going_on()
 
-def _sign_with(client: "S3Client", keyring: Keyring) -> None:
-    def sign(request: Any, **_: object) -> None:
-        request.context.setdefault("signing", {})["request_credentials"] = keyring.current()
 
-    def look(response: Any, request_dict: dict[str, Any], **_: object) -> int | None:
-        """Once for each request: 0 has it sent again, signed anew."""
+class _Requests:
+    """What is done with each request of one job's client: signed, looked at, sent again or not."""
+
+    def __init__(self, keyring: Keyring, going_on: Callable[[], bool]) -> None:
+        self._keyring = keyring
+        self._going_on = going_on
+
+    def attend(self, client: "S3Client") -> None:
+        events = client.meta.events
+        events.register("before-sign.s3", self._sign)
+        events.register_first("needs-retry.s3", self._look)  # type: ignore[arg-type]  # its stub
+        events.register("before-parse.s3.PutObject", _check_stored)
+
+    def _sign(self, request: Any, operation_name: str, **_: object) -> None:
+        if operation_name != "AbortMultipartUpload" and not self._going_on():
+            raise CancelledError
+        request.context.setdefault("signing", {})["request_credentials"] = self._keyring.current()
+
+    def _look(
+        self, response: Any, request_dict: dict[str, Any], attempts: int, **_: object
+    ) -> float | None:
+        """After how many seconds it is sent again, signed anew; None leaves that to botocore."""
         context = request_dict["context"]
         code = response[1].get("Error", {}).get("Code") if response else None
-        if code not in EXPIRED or ASKED_ANEW in context:
-            return None
-        context[ASKED_ANEW] = True
-        keyring.replace(context["signing"]["request_credentials"])
-        return 0
+        if code in EXPIRED and ASKED_ANEW not in context:
+            context[ASKED_ANEW] = True
+            self._keyring.replace(context["signing"]["request_credentials"])
+            return 0
+        away = response is None or response[0].status_code >= 500
+        return _pause(attempts) if away and attempts < ATTEMPTS and self._going_on() else None
 
-    client.meta.events.register("before-sign.s3", sign)
-    client.meta.events.register_first("needs-retry.s3", look)  # type: ignore[arg-type]  # its stub
+
+def _pause(attempts: int) -> float:
+    """About 15 s in all: botocore's own, of 0.75 s, outlasts no disturbance."""
+    spread = random.uniform(0.75, 1.25)  # noqa: S311 - it guards nothing
+    return spread * float(2 ** (attempts - 1))
+
+
+def _check_stored(response_dict: dict[str, Any], **_: object) -> None:
+    """A 200 without an ETag is a proxy's or a login page's, and nothing is stored."""
+    if response_dict["status_code"] < 300 and "etag" not in response_dict["headers"]:
+        raise ResponseParserError("PutObject: no ETag")
 
 
 def _find(places: Sequence[Place], name: str) -> Place:
@@ -269,11 +344,6 @@ def _measure(client: "S3Client", place: Place) -> tuple[int, str | None]:
     answer["Body"].close()
     _, slash, size = answer.get("ContentRange", "").rpartition("/")
     return int(size) if slash else answer["ContentLength"], answer.get("ETag")
-
-
-def _check_size(name: str, size: int, most: int) -> None:
-    if size > most:
-        raise JobFailed(f"Input artifact {name} has {size} bytes; at most {most} are taken here.")
 
 
 class _Watched(BaseSubscriber):
@@ -301,18 +371,3 @@ class _Watched(BaseSubscriber):
             done = self._done
         if not self._transfers.moved(self._direction, self._name, done, self._size):
             future.cancel()
-
-
-@contextmanager
-def _told(kind: str, name: str) -> Iterator[None]:
-    """Whatever goes wrong becomes one of the SDK's failures, which quotes nothing."""
-    fault: Failure | None = None
-    try:
-        yield
-    except CancelledError:
-        fault = JobFailed(f"The job's time was over before its {kind} artifact {name} was there.")
-    except FAULTS as error:
-        fault = fault_of(error, f"{kind} artifact {name}")
-    # Raised out here so that the SDK's error, which may hold parameters, is not its context.
-    if fault is not None:
-        raise fault

@@ -4,9 +4,9 @@ Owns the clients and their retries. Must not know queues, the ledger, or what fo
 answer: acknowledge and put are one HTTP attempt, the loop around them is the engine's.
 """
 
-import itertools
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -208,24 +208,26 @@ class CustomJobs:
     def __init__(self, clients: Clients, queries: Queries) -> None:
         self._clients = clients
         self._queries = queries
-        self._turns = itertools.count()
+        self._turns: Counter[tuple[ActionType, str]] = Counter()
 
     def poll(self, action_type: ActionType, region: str, limit: int) -> list[Offer]:
         queries = self._queries.get(action_type)
         if not queries:
             return self._poll(action_type, region, limit, {})
-        first = next(self._turns) % len(queries)  # each value is first in its turn
-        found: list[Offer] = []
+        first = self._turns[action_type, region] % len(queries)  # each value is first in its turn
+        self._turns[action_type, region] += 1
+        fault: ApiError | None = None
         for key, value in (*queries[first:], *queries[:first]):
             try:
-                found += self._poll(action_type, region, limit - len(found), {key: value})
-            except ApiError:
-                if not found:
-                    raise
-                break  # what was handed out is not thrown away; the next turn says what is wrong
-            if len(found) >= limit:
-                break
-        return found
+                found = self._poll(action_type, region, limit, {key: value})
+            except ApiError as error:  # one value costs no other its jobs
+                fault = error
+                continue
+            if found:
+                return found
+        if fault is not None:
+            raise fault
+        return []
 
     def _poll(
         self, action_type: ActionType, region: str, limit: int, query: dict[str, str]

@@ -4,11 +4,12 @@ Texts name the artifact alone: no bucket, no key, and nothing that AWS quoted.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from botocore.exceptions import ClientError, ParamValidationError
-from s3transfer.exceptions import S3DownloadFailedError
+from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError
 
 from dispatcher.engine.model import PortError
 from dispatcher.sdk import (
@@ -29,8 +30,16 @@ _KEYS: Final = "S3 does not take the job's session keys for the {what}."
 _CLOCK: Final = (
     "The worker's clock is not S3's, which refuses the {what}: its operator must set it."
 )
+_NOWHERE: Final = "The place of the {what} is none that S3 can have."
 _UNAVAILABLE: Final = "S3 does not answer for the {what}."
 
+# Another time it may be taken.
+LATER: Final = frozenset({
+    "", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException",
+    "TooManyRequestsException",
+})  # fmt: skip
+# How botocore and s3transfer fail at an answer that is none of S3's.
+UNREADABLE: Final = (ResponseParserError, AttributeError, KeyError, TypeError, ValueError)
 CODES: Final[Mapping[str, tuple[type[Failure], str]]] = {
     "NoSuchKey": (RevisionUnavailable, "The {what} is not there: S3 has no such object."),
     "NoSuchVersion": (RevisionUnavailable, "The {what} is not there: S3 has no such version."),
@@ -46,6 +55,7 @@ CODES: Final[Mapping[str, tuple[type[Failure], str]]] = {
     # After one renewal: not a matter of time any more.
     "ExpiredToken": (SystemUnavailable, _KEYS),
     "InvalidToken": (SystemUnavailable, _KEYS),
+    "ExpiredTokenException": (SystemUnavailable, _KEYS),
     "TokenRefreshRequired": (SystemUnavailable, _KEYS),
     "InvalidAccessKeyId": (SystemUnavailable, _KEYS),
     "SignatureDoesNotMatch": (SystemUnavailable, _KEYS),
@@ -57,33 +67,40 @@ CODES: Final[Mapping[str, tuple[type[Failure], str]]] = {
 }
 
 
-def fault_of(error: Exception, what: str) -> Failure:
+def fault_of(error: BaseException, what: str) -> Failure:
     """The failure that the pipeline is told; `what` names the artifact."""
     kind, text = _meaning(error)
     return kind(text.format(what=what))
 
 
-def _meaning(error: Exception) -> tuple[type[Failure], str]:
+# From the kind of error; the first that fits.
+KINDS: Final[Sequence[tuple[tuple[type[Exception], ...], type[Failure], str]]] = [
+    ((S3DownloadFailedError,), *CODES["PreconditionFailed"]),  # its ETag is another by now
+    ((PortError,), SystemUnavailable, "CodePipeline gave no new session keys for the {what}."),
+    ((ParamValidationError, S3ValidationError), ConfigurationError, _NOWHERE),
+    ((OSError,), SystemUnavailable, "The worker's disk does not take the {what}."),
+    (UNREADABLE, SystemUnavailable, "What answers for the {what} is not S3."),
+]
+
+
+def _meaning(error: BaseException) -> tuple[type[Failure], str]:
     if isinstance(error, ClientError):
         return _answered(error)
-    if isinstance(error, S3DownloadFailedError):  # its ETag is another by now
-        return CODES["PreconditionFailed"]
-    if isinstance(error, PortError):
-        return SystemUnavailable, "CodePipeline gave no new session keys for the {what}."
-    if isinstance(error, ParamValidationError):
-        return ConfigurationError, "The place of the {what} is none that S3 can have."
+    for kinds, failure, text in KINDS:
+        if isinstance(error, kinds):
+            return failure, text
     return SystemUnavailable, _UNAVAILABLE
 
 
 def _answered(error: ClientError) -> tuple[type[Failure], str]:
     told = error.response.get("Error", {})
     code = str(told.get("Code", ""))
-    if code.startswith("KMS.") or (code == "AccessDenied" and "kms:" in told.get("Message", "")):
-        return PermissionDenied, _KMS
-    if code in CODES:
+    if code in CODES and not (code == "AccessDenied" and "kms:" in told.get("Message", "")):
         return CODES[code]
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if status >= 500 or code in {"SlowDown", "RequestTimeout", ""} or status in {0, 429}:
+    if status >= 500 or status in {0, 429} or code.removeprefix("KMS.") in LATER:
         return SystemUnavailable, _UNAVAILABLE
+    if code.startswith("KMS.") or code == "AccessDenied":
+        return PermissionDenied, _KMS
     shown = code if _CODE.fullmatch(code) else "an unknown code"
     return JobFailed, f"S3 refused the {{what}} with {shown}."

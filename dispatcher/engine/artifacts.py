@@ -28,8 +28,10 @@ class Watch:
         self._lock = threading.Lock()
         self._transfers: dict[tuple[str, str], _Transfer] = {}
 
+    def going_on(self) -> bool:
+        return not self._held.over()
+
     def moved(self, direction: str, name: str, done: int, of: int) -> bool:
-        """From any thread. False: the job's time is over, and the transfer is to end."""
         now = self._clock.monotonic()
         with self._lock:
             transfer = self._transfers.setdefault((direction, name), _Transfer(now, now))
@@ -37,14 +39,17 @@ class Watch:
             if due:
                 transfer.told = now
         if due:
-            self._held.note(f"{direction} of {name}: {done // MIB} of {of // MIB} MiB")
+            self._held.transfer = f"{direction} of {name}: {done // MIB} of {of // MIB} MiB"
             self._saw(Event.TRANSFERRING, direction, name, bytes=done, of=of)
-        return not self._held.over()
+        return self.going_on()
 
-    def ended(self, direction: str, name: str, size: int) -> None:
+    def ended(self, direction: str, name: str, size: int | None) -> None:
         now = self._clock.monotonic()
         with self._lock:
             transfer = self._transfers.pop((direction, name), _Transfer(now, now))
+        self._held.transfer = ""
+        if size is None:  # its failure says so
+            return
         seconds = round(now - transfer.began, 3)
         self._saw(Event.TRANSFERRED, direction, name, bytes=size, seconds=seconds)
 

@@ -31,6 +31,7 @@ class Held:
         self.deadline: float | None = None  # while the handler runs
         self._clock = clock
         self._process_stops = stopping
+        self.transfer = ""  # of an artifact that is on its way, said in place of the author's note
         self._progress: tuple[int | None, str] = (None, "")
 
     def overdue(self) -> bool:
@@ -57,10 +58,6 @@ class Held:
     def progress(self, percent: int | None, note: str) -> None:
         self._progress = (percent, note)
 
-    def note(self, text: str) -> None:
-        """Of ours, beside the author's percent."""
-        self._progress = (self._progress[0], text)
-
     def left(self) -> timedelta:
         """Of the time limit."""
         if self.deadline is None:
@@ -70,7 +67,8 @@ class Held:
     def beat(self) -> Beat:
         if self.deadline is None:
             return Beat(self.claim, None)
-        return Beat(self.claim, self.left(), *self._progress)
+        percent, note = self._progress
+        return Beat(self.claim, self.left(), percent, self.transfer or note)
 
 
 class Leases:

@@ -250,12 +250,14 @@ def bug(reference: str) -> Verdict:
     return Verdict(Kind.FAILURE, text, failure_type="JobFailed", ours=True)
 
 
-def check_outputs(outcome: Outcome, details: JobDetails, written: Collection[str]) -> None:
+def check_outputs(
+    outcome: Outcome, details: JobDetails, written: Collection[str], starts: int
+) -> None:
     """A green action whose artifact is not there fails a later one, far from its cause.
 
-    What an earlier job of a continued action wrote is not known here.
+    What an earlier run, or an earlier job of a continued action, wrote is not known here.
     """
-    if isinstance(outcome, Continue) or details.continuation is not None:
+    if isinstance(outcome, Continue) or details.continuation is not None or starts > 1:
         return
     for place in details.belongings.outputs:
         if place.name not in written:

@@ -55,10 +55,12 @@ class Tokens(Protocol):
 
 
 class Transfers(Protocol):
-    """Looks on while artifacts move, from any thread. `moved` answers whether to go on."""
+    """Looks on while artifacts move, from any thread. False: the job's time is over, so end it."""
 
+    def going_on(self) -> bool: ...
     def moved(self, direction: str, name: str, done: int, of: int) -> bool: ...
-    def ended(self, direction: str, name: str, size: int) -> None: ...
+    def ended(self, direction: str, name: str, size: int | None) -> None:
+        """`size`: None if it failed."""
 
 
 class ArtifactStore(Protocol):

@@ -7,14 +7,14 @@ import contextvars
 import logging
 import uuid
 from collections.abc import MutableMapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from dispatcher.archives import Limits
 from dispatcher.engine import lifecycle
 from dispatcher.engine.artifacts import Watch
+from dispatcher.engine.folders import job_folder
 from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.leases import Held, Leases
 from dispatcher.engine.model import Action, Again, JobDetails, SessionKeys, Store
@@ -84,7 +84,7 @@ class Runner:
             return self._jobs.details(held.claim.ref).belongings.keys
 
         with (
-            TemporaryDirectory(prefix="job-", ignore_cleanup_errors=True) as folder,
+            job_folder() as folder,
             self._artifacts.open(
                 held.claim.ref.region, details.belongings, renew, watch
             ) as storage,
@@ -94,7 +94,7 @@ class Runner:
             outcome = action.handler(self._job(held, details, config, workdir, bench))
         if not isinstance(outcome, Succeeded | Continue):
             raise TypeError(f"the handler returned a {type(outcome).__name__}")
-        lifecycle.check_outputs(outcome, details, bench.written)
+        lifecycle.check_outputs(outcome, details, bench.written, held.claim.starts)
         return outcome
 
     def _job(
@@ -156,6 +156,8 @@ def _new(folder: str, name: str) -> Path:
 
 def _secrets(details: JobDetails) -> tuple[str | None, ...]:
     """What no traceback may show. The keys may have been renewed since: those end in minutes."""
-    keys = details.belongings.keys
-    own = (keys.access_key_id, keys.secret_access_key, keys.session_token) if keys else ()
-    return (details.continuation, details.nonce, *own, *details.configuration.values())
+    files = details.belongings
+    keys = astuple(files.keys) if files.keys else ()
+    places = [text for at in (*files.inputs, *files.outputs) for text in (at.bucket, at.key)]
+    own = (details.continuation, details.nonce, files.encryption_key)
+    return (*own, *keys, *places, *details.configuration.values())

@@ -87,6 +87,8 @@ class InputArtifact:
         """Write it to this file, or under its own name into this folder; answers the file."""
         path = Path(path)
         target = path / self.name if path.is_dir() else path
+        if not target.parent.is_dir():  # before all of it is moved in vain
+            raise NotADirectoryError(target.parent)
         shutil.move(self._fetch(None), target)
         return target
 
@@ -151,7 +153,9 @@ class OutputArtifact:
             path.unlink()
 
     def upload(self, path: Path | str) -> None:
-        """This file as it is."""
+        """This file as it is. Raises JobFailed where there is no file."""
+        if not Path(path).is_file():
+            raise JobFailed(f"Output artifact {self.name}: there is no such file to upload.")
         self._store(Path(path), Format.PLAIN)
 
     def archive(
@@ -165,6 +169,8 @@ class OutputArtifact:
         Links to files inside the folder are followed. Raises JobFailed for a folder that is empty,
         or holds what no archive should: a link out of it, a socket.
         """
+        if isinstance(include, str):
+            raise TypeError(f"include is {include!r}; give a list of patterns.")
         kind = Format(format)
         path = self.bench.new_file()
         try:

@@ -75,6 +75,16 @@ def test_the_same_files_make_the_same_bytes(kind: Format, tmp_path: Path) -> Non
         archives.add(packed(folder, kind))
 
     assert len(archives) == 1
+    if kind is Format.TAR_GZ:
+        assert archives.pop()[4:8] == bytes(4)  # the time of its making
+
+
+def test_files_are_packed_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    expected = [f"{letter}{number}.txt" for letter in "abcdefgh" for number in range(9)]
+    for name in reversed(expected):
+        (tmp_path / name).touch()
+
+    assert names(packed(tmp_path, Format.ZIP)) == expected
 
 
 def test_paths_are_in_order_and_folders_before_what_is_in_them(tree: Path) -> None:
@@ -89,6 +99,18 @@ def test_paths_are_in_order_and_folders_before_what_is_in_them(tree: Path) -> No
         "dist/js/a.js",
         "dist/none/",
     ]
+
+
+def test_special_bits_are_not_packed(tree: Path) -> None:
+    (tree / "a.txt").chmod(0o6755)
+    (tree / "dist").chmod(0o3755)
+
+    with zipfile.ZipFile(io.BytesIO(packed(tree, Format.ZIP))) as archive:
+        zipped = [archive.getinfo(name).external_attr >> 16 for name in ("a.txt", "dist/")]
+    with tarfile.open(fileobj=io.BytesIO(packed(tree, Format.TAR))) as other:
+        tarred = [other.getmember(name).mode for name in ("a.txt", "dist")]
+
+    assert [mode & 0o7777 for mode in zipped] == tarred == [0o755, 0o755]
 
 
 @FORMATS
@@ -161,6 +183,13 @@ def test_a_link_to_a_file_inside_is_packed_as_that_file(
     found = everything(tmp_path / "out")
     assert found["link"] == everything(tree)["dist/b.txt"]
     assert found["dist/absolute"] == found["dist/js/again"] == everything(tree)["a.txt"]
+
+
+def test_a_folder_may_be_named_by_a_link(tree: Path, tmp_path: Path) -> None:
+    (tree / "link").symlink_to("a.txt")
+    (tmp_path / "alias").symlink_to(tree)
+
+    assert "link" in names(packed(tmp_path / "alias", Format.ZIP))
 
 
 def link_to(target: str) -> Callable[[Path], None]:

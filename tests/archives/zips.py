@@ -41,7 +41,10 @@ def wrong_ends() -> Iterator[tuple[str, bytes, str]]:
     yield "fewer entries than said", body + end_record(2, size, at), "number of entries"
     yield "more entries than said", body + end_record(0, size, at), "number of entries"
     yield "directory of something else", local + b"x" * size + end, "cannot be read"
+    yield "directory of another sign", local + b"PK\1\3" + central[4:] + end, "cannot be read"
+    yield "name cut", local + central[:48] + end_record(1, 48, at), "cannot be read"
     yield "record cut", local + central[:30] + end_record(1, 30, at), "cannot be read"
+    yield "entries on another disk", body + end[:8] + b"\2\0" + end[10:], "several"
     yield "second disk", body + end_record(1, size, at, disk=1), "several"
     yield (
         "zip64 record of something else",

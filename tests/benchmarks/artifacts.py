@@ -29,10 +29,13 @@ MIB = 2**20
 
 
 class Unwatched:
+    def going_on(self) -> bool:
+        return True
+
     def moved(self, direction: str, name: str, done: int, of: int) -> bool:
         return True
 
-    def ended(self, direction: str, name: str, size: int) -> None:
+    def ended(self, direction: str, name: str, size: int | None) -> None:
         return
 
 

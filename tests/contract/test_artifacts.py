@@ -218,10 +218,13 @@ def test_where_codepipeline_gives_no_new_keys_the_job_fails_with_that(
 
 
 class Unwatched:
+    def going_on(self) -> bool:
+        return True
+
     def moved(self, direction: str, name: str, done: int, of: int) -> bool:
         return True
 
-    def ended(self, direction: str, name: str, size: int) -> None:
+    def ended(self, direction: str, name: str, size: int | None) -> None:
         return
 
 

@@ -842,22 +842,38 @@ def test_a_poll_asks_for_the_values_of_its_queryable_key_in_turn(
     }
     api = CodePipeline(2, queries={CUSTOM: [("Project", "shop"), ("Project", "blog")]})
 
-    first, second, third = (
-        {offer.job_id for offer in api.poll(CUSTOM, REGION, 2)} for _ in range(3)
-    )
+    polls = [{offer.job_id for offer in api.poll(CUSTOM, REGION, 2)} for _ in range(5)]
 
-    assert first < set(ids["shop"])
-    assert second < set(ids["blog"])
-    assert third == (set(ids["shop"]) | set(ids["blog"])) - first - second
+    shop, blog = set(ids["shop"]), set(ids["blog"])
+    assert polls[0] < shop
+    assert polls[1] < blog
+    assert polls[2:] == [shop - polls[0], blog - polls[1], set()]
     api.close()
 
 
-def test_offers_of_one_value_are_kept_when_the_poll_for_the_next_fails(
+def test_the_turns_of_one_region_leave_those_of_another_alone(
     codepipeline_emulator: Driven,
 ) -> None:
     codepipeline_emulator.define("AcmeBuild", category="Build", queryable="Project")
-    job = codepipeline_emulator.submit("AcmeBuild", {"Project": "shop"}, category="Build")
-    codepipeline_emulator.add_fault("error", operation="PollForJobs", after=1, error="Odd")
+    for project in ("shop", "blog") * 4:
+        codepipeline_emulator.submit("AcmeBuild", {"Project": project}, category="Build")
+    api = CodePipeline(2, queries={CUSTOM: [("Project", "shop"), ("Project", "blog")]})
+
+    for _ in range(2):
+        for region in ("eu-west-1", "us-east-1"):
+            api.poll(CUSTOM, region, 1)
+
+    asked = [call.request["queryParam"]["Project"] for call in codepipeline_emulator.calls()]
+    assert asked == ["shop", "shop", "blog", "blog"]
+    api.close()
+
+
+def test_one_value_that_is_refused_costs_no_other_its_jobs(
+    codepipeline_emulator: Driven,
+) -> None:
+    codepipeline_emulator.define("AcmeBuild", category="Build", queryable="Project")
+    job = codepipeline_emulator.submit("AcmeBuild", {"Project": "blog"}, category="Build")
+    codepipeline_emulator.add_fault("error", operation="PollForJobs", error="Odd")
     api = CodePipeline(2, queries={CUSTOM: [("Project", "shop"), ("Project", "blog")]})
 
     assert [offer.job_id for offer in api.poll(CUSTOM, REGION, 2)] == [job]

@@ -1,8 +1,10 @@
 """The handler's artifacts: what it is given, and what must be there at its end."""
 
+from datetime import timedelta
+
 from dispatcher.engine.model import Belongings, Place, SessionKeys
 from dispatcher.engine.ports import Event, Transfers
-from dispatcher.sdk import Continue, Job, JobFailed, Outcome, Owner, Succeeded
+from dispatcher.sdk import Continue, Job, JobFailed, Outcome, Owner, Retry, Succeeded
 from tests.engine.world import World, doing, failure_type, raising
 
 KEYS = SessionKeys("ASIA-canary", "secret-canary", "token-canary")
@@ -71,6 +73,25 @@ def test_a_step_that_goes_on_need_not_have_written_its_outputs_nor_the_last_one_
     assert world.status(second) == "Succeeded"
 
 
+def test_a_run_after_a_retry_need_not_write_its_outputs_again(world: World) -> None:
+    world.asked.belongings = building("App")
+
+    def build(job: Job[None]) -> Outcome:
+        if job.attempt == 1:
+            job.outputs["App"].write_bytes(b"x")
+            raise Retry(timedelta(seconds=1))
+        return Succeeded()
+
+    world.handler = build
+    ref = world.offered(world.action())
+    world.worker().job(ref)
+    world.clock.advance(2)
+
+    world.worker().job(ref)
+
+    assert world.status(ref) == "Succeeded"
+
+
 def test_a_failure_is_told_as_it_is_whatever_was_not_written(world: World) -> None:
     world.asked.belongings = building("App")
     world.handler = raising(JobFailed("broken"))
@@ -91,7 +112,7 @@ def test_the_jobs_session_keys_are_secrets_to_the_log_of_a_bug(world: World) -> 
     (bug,) = world.observer.all(Event.BUG)
     secrets = bug.fields["secrets"]
     assert isinstance(secrets, tuple)
-    assert {"ASIA-canary", "secret-canary", "token-canary"} <= set(secrets)
+    assert {"ASIA-canary", "secret-canary", "token-canary", "bucket", "app"} <= set(secrets)
 
 
 def test_new_keys_come_from_the_jobs_details(world: World) -> None:
@@ -119,15 +140,20 @@ def test_a_long_transfer_is_told_every_ten_seconds_and_noted_beside_the_authors_
         for second in range(26):
             assert transfers.moved("download", "Source", second * 2**20, 25 * 2**20)
             world.clock.sleep(1)
+        look()
         transfers.ended("download", "Source", 25 * 2**20)
+        transfers.ended("download", "Other", None)
 
     def watch(job: Job[None]) -> Outcome:
         job.progress(40, "mine")
         world.store.transfer(transfer)
+        look()
+        return Succeeded()
+
+    def look() -> None:
         (held,) = worker.leases.holding()
         beat = held.beat()
         notes.append((beat.percent, beat.note))
-        return Succeeded()
 
     worker = world.worker()
     world.handler = watch
@@ -137,7 +163,7 @@ def test_a_long_transfer_is_told_every_ten_seconds_and_noted_beside_the_authors_
 
     told = world.observer.all(Event.TRANSFERRING)
     assert [one.fields["bytes"] for one in told] == [10 * 2**20, 20 * 2**20]
-    assert notes == [(40, "download of Source: 20 of 25 MiB")]
+    assert notes == [(40, "download of Source: 20 of 25 MiB"), (40, "mine")]
     (ended,) = world.observer.all(Event.TRANSFERRED)
     assert ended.fields["bytes"] == 25 * 2**20
 

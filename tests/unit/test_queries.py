@@ -1,4 +1,4 @@
-"""A custom action's queryable key: the settings name its values, or AWS refuses every poll of it."""
+"""A custom action's queryable key: the settings name its values, or AWS refuses its polls."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -24,7 +24,7 @@ class Plain:
 
 def acting(owner: Owner = Owner.CUSTOM, config: type = Config, provider: str = "Acme") -> Action:
     spec = ActionSpec(ActionType("Build", owner, provider, "1"), config)
-    return Action(spec, lambda job: pytest.fail(), config_parser(config), "tests")
+    return Action(spec, lambda job: pytest.fail("it is not run"), config_parser(config), "tests")
 
 
 def faults(asked: str, *actions: Action) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
+from botocore.parsers import ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
+from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError
 
 from dispatcher.aws.storage_errors import CODES, fault_of
 from dispatcher.engine.model import Throttled
@@ -36,6 +38,16 @@ def test_each_code_has_a_sentence_that_names_the_artifact_alone(code: str) -> No
     [
         (answered("AccessDenied", 403, "no kms:Decrypt on it"), "PermissionError"),
         (answered("KMS.KMSInvalidStateException"), "PermissionError"),
+        (answered("KMS.InternalException", 500), "SystemUnavailable"),
+        (answered("KMS.ThrottlingException"), "SystemUnavailable"),
+        (answered("ThrottlingException"), "SystemUnavailable"),
+        (answered("OperationAborted", 409), "SystemUnavailable"),
+        (answered("AccessDenied", 500, "kms:"), "SystemUnavailable"),
+        (OSError(28, CANARY), "SystemUnavailable"),
+        (KeyError("UploadId"), "SystemUnavailable"),
+        (ResponseParserError(CANARY), "SystemUnavailable"),
+        (S3ValidationError(CANARY), "ConfigurationError"),
+        (S3DownloadFailedError(CANARY), "RevisionOutOfSync"),
         (answered("InternalError", 500), "SystemUnavailable"),
         (answered("SlowDown", 503), "SystemUnavailable"),
         (answered("RequestTimeout", 400), "SystemUnavailable"),

@@ -236,13 +236,15 @@ def test_another_secret_is_refused_and_not_shown(stage: Stage, secret: str) -> N
 
 def test_a_configured_status_url_is_where_to_look(stage: Stage) -> None:
     status = f"https://other.test:{stage.receiver.port}/status"
-    token = stage.started(status_url=status)
-    stage.replies(DONE)
+    stage.replies(RUNNING, DONE)
 
-    stage.run(token, status_url=status)
+    outcome = stage.run(status_url=status)
+    assert isinstance(outcome, Continue)
+    stage.run(outcome.token, status_url=status)
 
-    (request,) = stage.receiver.requests
-    assert (request.path, request.sni) == ("/status", "other.test")
+    start, look = stage.receiver.requests
+    assert (start.path, start.sni) == ("/start", "hooks.test")
+    assert (look.path, look.sni) == ("/status", "other.test")
 
 
 def test_an_operation_that_nobody_can_follow_fails(stage: Stage) -> None:
@@ -290,11 +292,11 @@ def test_an_operation_that_takes_too_long_fails(
 ) -> None:
     stage.replies(Reply({"status": "running", "id": "7", "status_url": "/runs/7"}))
     token = stage.started()
-    start = time.time()
+    start = int(token.split(" ")[2])
 
-    monkeypatch.setattr(time, "time", lambda: start + 59)
+    monkeypatch.setattr(time, "time", lambda: start + 60)
     assert isinstance(stage.run(token, timeout_minutes=1), Continue)
-    monkeypatch.setattr(time, "time", lambda: start + 61)
+    monkeypatch.setattr(time, "time", lambda: start + 60.1)
     failure = failing(stage, token, timeout_minutes=1)
 
     assert isinstance(failure, JobFailed)

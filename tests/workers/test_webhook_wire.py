@@ -1,11 +1,13 @@
-"""How the receiver is dialled, and what it cannot do to the worker: TLS, time-outs, large answers."""
+"""How a receiver is dialled, and what it cannot do to a worker: TLS, time-outs, large answers."""
 
 import socket
-import ssl
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -24,8 +26,6 @@ from tests.workers.webhook_receiver import (
     Authority,
     Reply,
     Stage,
-    resolving,
-    serving,
     staged,
 )
 from workers.webhook.allowed import Place
@@ -290,12 +290,10 @@ def test_an_answer_is_of_64_kib_at_most(stage: Stage, spare: int) -> None:
 def endless(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b'HTTP/1.1 200 OK\r\n\r\n{"status": "succeeded"}')
     chunk = b" " * 65_536
-    try:
+    with suppress(OSError):
         while True:
             handler.wfile.write(chunk)
             handler.server.written += len(chunk)  # type: ignore[attr-defined]
-    except OSError:
-        pass
 
 
 def test_an_endless_answer_is_not_read_to_its_end(stage: Stage) -> None:
@@ -342,20 +340,8 @@ def test_what_is_no_http_is_no_answer(stage: Stage, said: bytes) -> None:
 
 
 def _say(handler: BaseHTTPRequestHandler, said: bytes) -> None:
-    try:
+    with suppress(OSError):  # it may hang up before the end
         handler.wfile.write(said)
-    except OSError:  # it hung up before the end
-        pass
-
-
-def test_an_old_tls_is_not_spoken(monkeypatch: Patch, authority: Authority) -> None:
-    with staged(monkeypatch, authority) as stage:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with pytest.warns(DeprecationWarning):
-            context.maximum_version = ssl.TLSVersion.TLSv1_1
-            context.minimum_version = ssl.TLSVersion.TLSv1_1
-
-        assert not send(call(stage, 1), "127.0.0.1").sent
 
 
 # What the operator has to do
@@ -372,8 +358,6 @@ def test_without_its_library_the_job_says_what_to_install(stage: Stage, monkeypa
 
 
 def test_the_library_is_not_loaded_with_the_providers() -> None:
-    import subprocess
-
     code = "import sys, workers.webhook; sys.exit('httpx' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -396,8 +380,6 @@ def test_an_unreadable_authority_is_told(
 
 
 def test_many_threads_share_one_client(stage: Stage) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     stage.replies(DONE)
 
     with ThreadPoolExecutor(8) as pool:

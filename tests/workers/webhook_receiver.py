@@ -25,6 +25,7 @@ from workers.webhook import Config, webhook
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 JOB = "11111111-2222-4333-8444-555555555555"
+_REAL = socket.getaddrinfo
 NAMES = ("hooks.test", "other.test")  # both are on the certificate of most receivers
 
 
@@ -83,7 +84,7 @@ class Receiver(ThreadingHTTPServer):
         def remember(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
             connection.asked_for = name  # type: ignore[attr-defined]
 
-        context.sni_callback = remember  # type: ignore[assignment]
+        context.sni_callback = remember
         self.socket = context.wrap_socket(
             self.socket, server_side=True, do_handshake_on_connect=False
         )
@@ -159,7 +160,8 @@ class Stage:
         options = {
             name: changes.pop(name) for name in ("stopping", "inputs", "pipeline") & changes.keys()
         }
-        config = Config(**{"url": self.url, "signing_secret": Secret(SECRET)} | changes)
+        given: dict[str, Any] = {"url": self.url, "signing_secret": Secret(SECRET)}
+        config = Config(**given | changes)
         return make_job(config, continuation=token, client_id=None, id=JOB, **options)
 
     def run(self, token: str | None = None, **changes: Any) -> Outcome:
@@ -194,11 +196,10 @@ def resolving(
     monkeypatch: pytest.MonkeyPatch, names: Mapping[str, list[str]], lookups: list[str]
 ) -> None:
     """Names go to these addresses, and no further; what is an address already stays one."""
-    real = socket.getaddrinfo
 
     def answer(host: str, port: int, *rest: Any, **options: Any) -> Any:
         with suppress(ValueError, OSError):
-            return real(host, port, *rest, **options | {"flags": socket.AI_NUMERICHOST})
+            return _REAL(host, port, *rest, **options | {"flags": socket.AI_NUMERICHOST})
         lookups.append(host)
         if not names.get(host):
             raise socket.gaierror(socket.EAI_NONAME, "no such name")

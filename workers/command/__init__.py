@@ -50,9 +50,10 @@ def command(job: Job[Config]) -> Outcome:
     try:
         return _run(name, job, allowed)
     except OSError as error:
-        job.log.warning("the command could not be run", exc_info=True)
+        job.log.warning("the worker failed at a command", exc_info=True)
         failure = SystemUnavailable(
-            f"This worker cannot run the command {name}: {error.strerror or 'no reason given'}."
+            f"The worker itself failed at the command {name} ({error.strerror or 'no reason'}); "
+            "its log has the details."
         )
     except Failure as error:
         failure = error

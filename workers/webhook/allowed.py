@@ -129,6 +129,6 @@ def _listed(name: str) -> list[str]:
 
 def _allowed_host(text: str) -> tuple[str, int]:
     match = _ALLOWED.fullmatch(text)
-    if match is None:
+    if match is None or _NUMBER.fullmatch(match[2]):
         raise ValueError
     return f"{match[1] or ''}{match[2]}".lower(), int(match[3] or 443)

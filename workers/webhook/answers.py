@@ -101,7 +101,9 @@ def refusal(answer: Answer, *, starting: bool) -> Failure | None:
     if 200 <= answer.status < 300:
         return None
     if answer.failed and not starting:
-        return SystemUnavailable(f"The webhook {answer.told}; the last {MISSES} looks came to nothing.")
+        return SystemUnavailable(
+            f"The webhook {answer.told}; the last {MISSES} looks came to nothing."
+        )
     if answer.failed:
         so = "nothing was started" if answer.undone else "the operation may have started"
         return SystemUnavailable(f"The webhook {answer.told}; {so}.")
