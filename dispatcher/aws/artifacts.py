@@ -269,7 +269,7 @@ class S3Storage:
 
     def _ready(self) -> "S3Client":
         with self._lock:
-            if self._closed or not self._transfers.going_on():
+            if not self._going_on():
                 raise CancelledError
             if self._keyring is None or self._belongings.keys is None:
                 raise SystemUnavailable("CodePipeline gave no session keys for the artifacts.")
