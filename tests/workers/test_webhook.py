@@ -218,6 +218,7 @@ def test_every_request_is_signed_under_the_id_of_the_job_that_started(stage: Sta
         "whsec_" + "A" * 88,
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2La*aSw",
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw****",
         "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "whsec_é",

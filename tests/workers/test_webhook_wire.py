@@ -17,6 +17,7 @@ from dispatcher.sdk import (
     Continue,
     Failure,
     JobFailed,
+    PermissionDenied,
     Succeeded,
     SystemUnavailable,
 )
@@ -256,6 +257,16 @@ def test_a_receiver_that_dribbles_is_cut_off(
     assert 0.3 <= time.monotonic() - began < 3
 
 
+def test_a_time_that_is_up_before_tls_stands_is_up(stage: Stage) -> None:
+    stage.replies(Reply(act=drip(60)))
+    began = time.monotonic()
+
+    answer = send(call(stage), "127.0.0.1", read=5, whole=0)
+
+    assert answer == Answer()
+    assert time.monotonic() - began < 3
+
+
 def test_a_receiver_that_is_silent_is_left(stage: Stage) -> None:
     stage.replies(Reply(act=drip(60)))
     began = time.monotonic()
@@ -304,6 +315,13 @@ def test_an_endless_answer_is_not_read_to_its_end(stage: Stage) -> None:
 
     assert isinstance(failure, JobFailed)
     assert stage.receiver.written < 64 * 2**20  # type: ignore[attr-defined]
+
+
+def test_the_text_of_a_refusal_is_not_waited_for(stage: Stage) -> None:
+    said = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 1000\r\n\r\n"
+    stage.replies(Reply(act=lambda handler: _say(handler, said)))
+
+    assert isinstance(failing(stage), PermissionDenied)
 
 
 def test_a_packed_answer_is_not_unpacked(stage: Stage) -> None:

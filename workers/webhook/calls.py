@@ -153,7 +153,7 @@ class _Deadline:
         self.over = True
         if self._socket is not None:
             with suppress(OSError):
-                # Not SSLSocket's own, after which ciphertext is read as if it were the answer.
+                # Not SSLSocket's own: it unwraps, a ValueError for who reads just then.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
