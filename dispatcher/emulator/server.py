@@ -4,6 +4,7 @@ It must not know what a request means.
 """
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -27,6 +28,8 @@ from dispatcher.emulator.options import Options
 from dispatcher.emulator.services import services, signed_for
 from dispatcher.emulator.storage import Storage, is_for_storage
 from dispatcher.emulator.wire import OpenProtocol, Waits
+
+MOST_FILES = 10_240  # macOS allows no process more
 
 
 def create_app(front: Front) -> ASGIApp:
@@ -115,6 +118,7 @@ def serve(*, port: int, host: str = "127.0.0.1", options: Options, until_eof: bo
     # uvicorn raises the signal that stopped it once more when it is done.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    allow_files()
     front = Front(options)
     config = uvicorn.Config(
         create_app(front),
@@ -131,6 +135,13 @@ def serve(*, port: int, host: str = "127.0.0.1", options: Options, until_eof: bo
         threading.Thread(target=leave_at_eof, daemon=True).start()
     with listener:
         AnnouncingServer(config, front.waits).run(sockets=[listener])
+
+
+def allow_files() -> None:
+    """As many as this process may have: each large object of S3's is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def leave(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,10 +1,12 @@
 """S3 as CodePipeline's artifact store: a job's session keys, encryption, regions, the log."""
 
+import base64
 import hashlib
 import io
 import json
 import os
 import socket
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -164,6 +166,8 @@ def test_another_job_s_keys_are_of_no_use(codepipeline_emulator: Emulator, offer
 
     assert told(lambda: other.s3.get_object(**offer.source)) == (403, "AccessDenied")
     assert told(lambda: other.s3.put_object(**offer.app, Body=b"x", **KMS)) == (403, "AccessDenied")
+    assert codepipeline_emulator.s3_calls(job_id=offer.id) == []
+    assert len(codepipeline_emulator.s3_calls(job_id=other.id)) == 2
 
 
 @pytest.mark.parametrize(
@@ -452,6 +456,77 @@ def test_who_has_an_answer_finds_it_in_the_log(
         assert len(codepipeline_emulator.s3_calls("HeadObject")) == number
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "digest", "kind"),
+    [
+        ("CRC32", lambda data: zlib.crc32(data).to_bytes(4, "big"), "COMPOSITE"),
+        ("SHA256", lambda data: hashlib.sha256(data).digest(), "COMPOSITE"),
+        ("CRC32", lambda data: zlib.crc32(data).to_bytes(4, "big"), "FULL_OBJECT"),
+    ],
+)
+def test_an_upload_in_parts_has_the_etag_and_the_checksum_that_s3_would_give(
+    offer: Offer, algorithm: str, digest: Callable[[bytes], bytes], kind: str
+) -> None:
+    s3, parts = offer.s3, [os.urandom(5 * MIB), os.urandom(9)]
+    how = {"ChecksumAlgorithm": algorithm, "ChecksumType": kind}
+    upload = s3.create_multipart_upload(**offer.app, **KMS, **how)["UploadId"]
+    done = [
+        s3.upload_part(**offer.app, UploadId=upload, PartNumber=number, Body=part)["ETag"]
+        for number, part in enumerate(parts, 1)
+    ]
+    named = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(done, 1)]
+    s3.complete_multipart_upload(**offer.app, UploadId=upload, MultipartUpload={"Parts": named})
+
+    found = s3.get_object(**offer.app, ChecksumMode="ENABLED")
+
+    assert found["Body"].read() == b"".join(parts)
+    md5s = b"".join(hashlib.md5(part, usedforsecurity=False).digest() for part in parts)
+    assert found["ETag"] == f'"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-2"'
+    whole = kind == "FULL_OBJECT"
+    checked = digest(b"".join(parts) if whole else b"".join(map(digest, parts)))
+    suffix = "" if whole else "-2"
+    assert found[f"Checksum{algorithm}"] == base64.b64encode(checked).decode() + suffix
+
+
+def test_an_upload_in_parts_that_do_not_fit_is_refused(
+    codepipeline_emulator: Emulator, offer: Offer
+) -> None:
+    s3 = offer.s3
+    upload = s3.create_multipart_upload(**offer.app, **KMS)["UploadId"]
+    small = [
+        s3.upload_part(**offer.app, UploadId=upload, PartNumber=number, Body=b"small")["ETag"]
+        for number in (1, 2)
+    ]
+
+    def completed(*parts: tuple[int, str]) -> tuple[int, str]:
+        named = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in parts]}
+        return told(
+            lambda: s3.complete_multipart_upload(
+                **offer.app, UploadId=upload, MultipartUpload=named
+            )
+        )
+
+    assert completed((1, small[0]), (2, small[1])) == (400, "EntityTooSmall")
+    assert completed((1, '"another"')) == (400, "InvalidPart")
+    assert completed((3, small[0])) == (400, "InvalidPart")
+    assert completed() == (400, "MalformedXML")
+    assert codepipeline_emulator.artifact(offer.id, "App") is None
+
+
+def test_large_objects_are_copied_and_replaced_as_others_are(offer: Offer) -> None:
+    own, whole = aws().client("s3"), os.urandom(3 * MIB)
+    own.put_object(Bucket=offer.app["Bucket"], Key="large", Body=whole)
+    own.copy_object(**offer.app, CopySource={"Bucket": offer.app["Bucket"], "Key": "large"})
+
+    own.put_object(Bucket=offer.app["Bucket"], Key="large", Body=b"small")
+    own.delete_object(Bucket=offer.app["Bucket"], Key="large")
+
+    found = own.get_object(**offer.app, Range="bytes=-5")
+    assert found["Body"].read() == whole[-5:]
+    assert found["ContentRange"] == f"bytes {3 * MIB - 5}-{3 * MIB - 1}/{3 * MIB}"
+    assert own.get_object(**offer.app)["Body"].read() == whole
+
+
 def test_an_upload_that_is_cut_leaves_nothing(
     codepipeline_emulator: Emulator, offer: Offer
 ) -> None:
@@ -553,6 +628,20 @@ def test_jobs_show_where_their_artifacts_are(codepipeline_emulator: Emulator) ->
     assert artifact["location"]["s3Location"]["bucketName"] == "codepipeline-emulator"
     assert [it["name"] for it in shown[with_artifacts]["outputArtifacts"]] == ["Out"]
     assert shown[without]["inputArtifacts"] == shown[without]["outputArtifacts"] == []
+
+
+def test_outputs_alone_have_a_bucket_too(codepipeline_emulator: Emulator) -> None:
+    job = codepipeline_emulator.submit("Mine", outputs=["App"])
+
+    (place,) = (it["location"]["s3Location"] for it in artifacts_of(codepipeline_emulator, job))
+    aws().client("s3").put_object(Bucket=place["bucketName"], Key=place["objectKey"], Body=b"x")
+
+    assert codepipeline_emulator.artifact(job, "App") == b"x"
+
+
+def artifacts_of(emulator: Emulator, job_id: str) -> list[dict[str, Any]]:
+    (job,) = emulator.ask(f"/_admin/jobs?id={job_id}")
+    return list(job["outputArtifacts"])
 
 
 def test_two_who_submit_at_once_share_the_bucket(codepipeline_emulator: Emulator) -> None:

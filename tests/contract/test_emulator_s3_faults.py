@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from botocore.exceptions import (
 
 from dispatcher.emulator.client import Emulator, EmulatorError
 from dispatcher.emulator.process import running
+from tests.contract.test_emulator import command
 from tests.contract.test_emulator_s3 import KMS, MIB, TYPE, Offer, aws, offered, s3_of, signed, told
 
 CUT = (ConnectionClosedError, HTTPClientError)
@@ -69,7 +71,7 @@ def test_an_error_is_answered_in_s3_s_words(
     url = f"{codepipeline_emulator.url}/{'/'.join(offer.source.values())}"
     head = httpx.head(url, headers=signed("HEAD", url, offer.keys))
 
-    assert (head.status_code, head.content) == (answer[0], b"")
+    assert (head.status_code, head.headers["content-length"]) == (answer[0], "0")
     assert codepipeline_emulator.artifact(offer.id, "App") is None
     assert offer.s3.get_object(**offer.source)["Body"].read() == b"source"
     calls = [(call.status, call.error, call.fault) for call in codepipeline_emulator.s3_calls()]
@@ -178,7 +180,7 @@ def test_a_call_may_be_late(codepipeline_emulator: Emulator, offer: Offer) -> No
     codepipeline_emulator.add_fault("delay", operation="GetObject", seconds=0.2)
     earlier = codepipeline_emulator.calls()[-1].at
 
-    offer.s3.get_object(**offer.source)
+    offer.s3.get_object(**offer.source)["Body"].read()
 
     (call,) = codepipeline_emulator.s3_calls("GetObject")
     assert (call.status, call.fault) == (200, "delay")
@@ -231,6 +233,31 @@ def test_a_fault_that_cannot_be_is_said(
         codepipeline_emulator.add_fault(kind, operation=operation)
 
 
+def test_nothing_of_it_is_an_accident_of_the_server_s() -> None:
+    with subprocess.Popen(
+        command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        emulator = Emulator(process.stdout.readline().split()[-1])
+        emulator.put_object("artifacts", "key", b"before anybody called S3")
+        emulator.reset()
+        left = emulator.get_object("artifacts", "key")
+        emulator.put_object("artifacts", "key", b"x" * 100)
+        for kind in ("drop-before", "drop-after", "truncate"):
+            emulator.add_fault(kind, operation="GetObject")
+        url = f"{emulator.url}/artifacts/key"
+        for _ in range(3):
+            with pytest.raises(httpx.HTTPError):
+                httpx.get(url, headers=signed("GET", url))
+
+        process.terminate()
+
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+    assert left is None
+
+
 def test_an_aws_clock_that_is_off_is_s3_s_too(
     codepipeline_emulator: Emulator, offer: Offer
 ) -> None:
@@ -239,6 +266,19 @@ def test_an_aws_clock_that_is_off_is_s3_s_too(
     assert told(lambda: offer.s3.get_object(**offer.source)) == (403, "RequestTimeTooSkewed")
     codepipeline_emulator.set_clock(600)
     assert offer.s3.get_object(**offer.source)["Body"].read() == b"source"
+
+
+def test_there_may_be_more_large_objects_than_a_shell_allows_files() -> None:
+    limited = ["sh", "-c", 'ulimit -Sn 40; exec "$@"', "sh", *command()]
+    with subprocess.Popen(limited, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        emulator = Emulator(process.stdout.readline().split()[-1])
+
+        for number in range(40):
+            emulator.put_object("artifacts", str(number), bytes(MIB + 1))
+
+        assert emulator.get_object("artifacts", "0") == bytes(MIB + 1)
+        process.terminate()
 
 
 def test_large_objects_take_no_memory_and_hold_up_no_job_call() -> None:

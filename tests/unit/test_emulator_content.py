@@ -31,6 +31,7 @@ def test_content_is_what_its_bytes_are(chunks: list[bytes], first: int | None, l
     assert bytes(content) == whole
     assert len(content) == len(whole)
     assert bytes(content[first:last]) == whole[first:last]
+    assert len(content[first:last]) == len(whole[first:last])
     assert bytes(content[1:][first:last]) == whole[1:][first:last]
     assert bytes(copy.deepcopy(content)) == whole
 

@@ -28,10 +28,11 @@ def paths() -> set[str]:
     return {getattr(route, "path", "").partition("{")[0].rstrip("/") for route in routes} - {""}
 
 
-def test_the_example_passes_for_whoever_copies_it(tmp_path: Path) -> None:
-    worker, test, *_ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "my_worker.py").write_text(worker)
-    (tmp_path / "test_my_worker.py").write_text(test)
+def test_the_examples_pass_for_whoever_copies_them(tmp_path: Path) -> None:
+    names = ("my_worker.py", "test_my_worker.py", "test_my_artifacts.py")
+    examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    for name, example in zip(names, examples, strict=True):
+        (tmp_path / name).write_text(example)
 
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q"],
@@ -42,7 +43,7 @@ def test_the_example_passes_for_whoever_copies_it(tmp_path: Path) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "4 passed" in run.stdout
+    assert "5 passed" in run.stdout
 
 
 @pytest.mark.parametrize("name", KINDS)
