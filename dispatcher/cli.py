@@ -239,6 +239,43 @@ def resend(job_id: str) -> None:
         _say([operator.resend(job_id)])
 
 
+@main.command()
+@click.argument("provider")
+def pause(provider: str) -> None:
+    """Poll no more jobs of PROVIDER, whatever their owner, version and region; AWS keeps them.
+
+    Jobs that run go on, and the pause outlasts every restart. Exit status 1: no such provider.
+    """
+    with _operator() as operator:
+        _say([operator.pause(provider, _providers())])
+
+
+@main.command()
+@click.argument("provider")
+def resume(provider: str) -> None:
+    """Poll jobs of PROVIDER again. Exit status 1: it is not paused."""
+    with _operator() as operator:
+        _say([operator.resume(provider)])
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a provider.")
+def workers(*, as_json: bool) -> None:
+    """List the providers, with their workers, slots, running jobs, and which are paused."""
+    from dispatcher.operate import crew_table
+
+    with _operator() as operator:
+        found = operator.crews(_providers())
+    _say(map(json.dumps, found) if as_json else crew_table(found))
+
+
+@main.command()
+def audit() -> None:
+    """List what operators did, and when, newest first."""
+    with _operator() as operator:
+        _say(operator.audit())
+
+
 @main.group()
 def health() -> None:
     """Ask a running process whether it does its work. Exit status: 0 it does, 1 it does not."""
@@ -284,6 +321,13 @@ def _operator() -> "Iterator[Operator]":
         yield Operator(_settings())
     except OperatorError as error:
         _refuse([str(error)], 1)
+
+
+def _providers() -> set[str]:
+    """Those that are loaded here; an operator's machine may have none."""
+    from dispatcher.registry import survey
+
+    return {action.spec.type.provider for action in survey(_settings().providers).actions}
 
 
 def _settings() -> "Settings":

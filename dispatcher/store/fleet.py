@@ -21,6 +21,8 @@ from dispatcher.sdk import ActionType
 
 T = TypeVar("T")
 
+SLOTS = "dispatcher:slots:"
+PAUSED = "dispatcher:paused"
 ANNOUNCE = timedelta(seconds=5)
 GONE = 3 * ANNOUNCE  # without an announcement; a leaving worker withdraws at once
 PACE_KEPT = timedelta(minutes=10)
@@ -40,11 +42,35 @@ class RedisFleet:
             pipe.time()
             pipe.hgetall(f"dispatcher:slots:{provider}")
             pipe.zcard(f"dispatcher:index:{provider}")
-            pipe.sismember("dispatcher:paused", provider)
+            pipe.sismember(PAUSED, provider)
             (seconds, micros), workers, busy, paused = pipe.execute()
             return Crew(_alive(workers, seconds * 1000 + micros // 1000), busy, bool(paused))
 
         return _answered(ask)
+
+    def workers(self) -> dict[str, dict[str, int]]:
+        """By provider: the slots of each worker that announced itself lately."""
+
+        def ask() -> dict[str, dict[str, int]]:
+            now, found = self._now(), {}
+            for key in self._redis.scan_iter(f"{SLOTS}*", count=1000):
+                told = {str(n): _announced(str(v)) for n, v in self._redis.hgetall(key).items()}
+                alive = {node: slots for node, (slots, expiry) in told.items() if expiry > now}
+                found[str(key).removeprefix(SLOTS)] = alive
+            return found
+
+        return _answered(ask)
+
+    def paused(self) -> set[str]:
+        return _answered(lambda: {str(one) for one in self._redis.smembers(PAUSED)})
+
+    def pause(self, provider: str) -> bool:
+        """All its owners, versions and regions, until `resume`. False: it was already."""
+        return _answered(lambda: bool(self._redis.sadd(PAUSED, provider)))
+
+    def resume(self, provider: str) -> bool:
+        """False: it was not paused."""
+        return _answered(lambda: bool(self._redis.srem(PAUSED, provider)))
 
     def announce(self, node: str, slots: Mapping[str, int]) -> None:
         """All slots of a worker, not the free ones, for each provider that it serves."""

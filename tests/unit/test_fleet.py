@@ -11,6 +11,7 @@ from dispatcher.engine.model import Crew, LedgerDown
 from dispatcher.engine.times import Times
 from dispatcher.redis_server import free_port
 from dispatcher.sdk import ActionType, Owner
+from dispatcher.store.audit import Audit
 from dispatcher.store.fleet import RedisFleet
 
 DEPLOY = ActionType("Deploy", Owner.THIRD_PARTY, "Acme", "1")
@@ -192,3 +193,38 @@ def test_the_holder_of_a_turn_is_answered_alike_when_it_asks_again(fleet: RedisF
     first = fleet.take_turn(DEPLOY, EU, "poller-1")
 
     assert fleet.take_turn(DEPLOY, EU, "poller-1") == first == NO_TIME
+
+
+def test_workers_are_told_by_provider_as_long_as_they_announce_themselves(
+    fleet: RedisFleet, redis: Redis
+) -> None:
+    fleet.announce("node-1", {"Acme": 4, "Mine": 2})
+    fleet.announce("node-2", {"Acme": 3})
+    redis.hset("dispatcher:slots:Acme", "gone", "9 1")
+
+    assert fleet.workers() == {"Acme": {"node-1": 4, "node-2": 3}, "Mine": {"node-1": 2}}
+
+
+def test_a_pause_has_no_end_but_resume(fleet: RedisFleet, redis: Redis) -> None:
+    assert (fleet.pause("Acme"), fleet.pause("Acme")) == (True, False)
+    assert fleet.paused() == {"Acme"}
+    assert fleet.crew("Acme").paused
+    assert redis.ttl("dispatcher:paused") == -1
+
+    assert (fleet.resume("Acme"), fleet.resume("Acme")) == (True, False)
+    assert not fleet.crew("Acme").paused
+
+
+def test_acts_are_kept_newest_first_and_not_for_ever(redis: Redis) -> None:
+    audit = Audit(redis)
+    for number in range(1_002):
+        audit.add("ann", "pause", str(number))
+
+    acts = audit.acts()
+
+    assert [(one.who, one.act, one.subject) for one in acts[:2]] == [
+        ("ann", "pause", "1001"),
+        ("ann", "pause", "1000"),
+    ]
+    assert len(acts) == 1_000
+    assert 0 < redis.ttl("dispatcher:audit") <= 90 * 86_400
