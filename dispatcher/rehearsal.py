@@ -31,6 +31,7 @@ from dispatcher.engine.model import (
 )
 from dispatcher.engine.run import Runner
 from dispatcher.engine.times import Times
+from dispatcher.folders import job_folder
 from dispatcher.sdk import Job, Outcome, Owner, Secret, spec_of
 from dispatcher.telemetry import LogObserver
 from dispatcher.testing import Content, zipped
@@ -90,6 +91,15 @@ class Rehearsal:
         self._emulator = emulator
         self._api = CodePipeline(connections=2)
         self._jobs = Jobs(self._api, _OneClient())
+        self._runner = Runner(
+            self._jobs,
+            S3Artifacts(MOST),
+            Limits(),
+            _leases(),
+            LogObserver(),
+            SystemClock(),
+            job_folder,
+        )
 
     def __call__(
         self,
@@ -167,15 +177,11 @@ class Rehearsal:
         return bool(offers)
 
     def _run(self, action: Action, ref: JobRef, details: JobDetails) -> None:
-        leases = _leases()
-        runner = Runner(
-            self._jobs, S3Artifacts(MOST), Limits(), leases, LogObserver(), SystemClock()
-        )
-        held = leases.hold(Claim(ref, owner=f"rehearsal/{ref.job_id}"), action.spec)
+        held = _leases().hold(Claim(ref, owner=f"rehearsal/{ref.job_id}"), action.spec)
         try:
-            self._jobs.put(ref, _verdict(runner, held, details, action))
+            self._jobs.put(ref, _verdict(self._runner, held, details, action))
         finally:
-            leases.drop(held)
+            _leases().drop(held)
 
 
 class _OneClient:

@@ -27,6 +27,7 @@ from dispatcher.engine.ports import Broker, Event
 from dispatcher.engine.report import Reporter
 from dispatcher.engine.run import Runner
 from dispatcher.engine.sweep import Sweeper
+from dispatcher.folders import job_folder
 from dispatcher.sdk import ActionType
 from dispatcher.settings import Settings, settings
 from dispatcher.store.connection import connect
@@ -104,7 +105,13 @@ class Wiring:
             Claims(jobs, ledger, acknowledger, observer),
             leases,
             Runner(
-                jobs, S3Artifacts(given.artifact_max_bytes), given.limits, leases, observer, clock
+                jobs,
+                S3Artifacts(given.artifact_max_bytes),
+                given.limits,
+                leases,
+                observer,
+                clock,
+                job_folder,
             ),
             Reporter(jobs, ledger, observer, clock),
             stopping,

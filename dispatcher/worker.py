@@ -22,9 +22,9 @@ from celery.worker import state
 from celery.worker.strategy import default
 
 from dispatcher.broker import QUEUE, CeleryBroker, OpenChannelQoS
-from dispatcher.engine.folders import clear_left_behind
 from dispatcher.engine.model import LedgerDown, Release
 from dispatcher.engine.ports import Event
+from dispatcher.folders import clear_left_behind
 from dispatcher.settings import settings
 from dispatcher.stall import StallWatch
 from dispatcher.store.fleet import ANNOUNCE

@@ -52,6 +52,19 @@ def eventually(
         time.sleep(every)
 
 
+class Unwatched:
+    """Of transfers: they go on."""
+
+    def going_on(self) -> bool:
+        return True
+
+    def moved(self, direction: str, name: str, done: int, of: int) -> bool:
+        return True
+
+    def ended(self, direction: str, name: str, size: int | None) -> None:
+        return
+
+
 class Process:
     """One process of the fleet, in a session of its own, its output in a file."""
 

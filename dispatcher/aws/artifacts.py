@@ -4,21 +4,17 @@ A client is one job's: it has that job's keys and no others, and is gone with it
 moved and what S3's errors mean; must not know jobs, handlers or archives.
 """
 
-import logging
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 from s3transfer.exceptions import (
     CancelledError,
     RetriesExceededError,
@@ -29,6 +25,7 @@ from s3transfer.futures import NonThreadedExecutor, TransferFuture
 from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
+from dispatcher.aws.s3_requests import ATTEMPTS, Keyring, Requests
 from dispatcher.aws.storage_errors import UNREADABLE, fault_of
 from dispatcher.engine.model import Belongings, Place, PortError, SessionKeys
 from dispatcher.engine.ports import Transfers
@@ -37,18 +34,10 @@ from dispatcher.sdk import Failure, JobFailed, MissingArtifact, SystemUnavailabl
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-log = logging.getLogger(__name__)
-
 MIB: Final = 2**20
-# CodePipeline's keys are good for 15 minutes, which AWS's Jenkins plug-in says, and no document.
-RENEW_AFTER: Final = 12 * 60.0  # seconds: a request that is signed now may wait and be sent again
-RENEW_AGAIN: Final = 30.0  # after a renewal that failed while the old keys may still be good
-EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-ASKED_ANEW: Final = "dispatcher_asked_anew"
 EMPTY: Final = frozenset({"InvalidRange", "416"})  # what an object without a byte answers a range
 CHUNK: Final = 16 * MIB
 THREADS: Final = 4
-ATTEMPTS: Final = 5  # of each request; the pauses between them are ours, see _pause
 READ_TIMEOUT: Final = 10.0  # seconds without a byte
 FAULTS: Final = (
     ClientError,
@@ -76,51 +65,6 @@ def _transfers(threshold: int) -> TransferConfig:
 UPLOADS: Final = _transfers(CHUNK)
 # In ranges however small: only those are asked for on condition that the object is still the same.
 DOWNLOADS: Final = _transfers(1)
-
-
-class Keyring:
-    """One job's session keys, renewed before they end; for all threads of its transfers."""
-
-    def __init__(
-        self,
-        keys: SessionKeys,
-        renew: Callable[[], SessionKeys | None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Made when the keys come, and not when they are first used."""
-        self._renew = renew
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._current = _credentials(keys)
-        self._due = clock() + RENEW_AFTER
-
-    def current(self) -> Credentials:
-        """To sign one request with. New ones are asked for in time, and while they are had not,
-        the old may still do."""
-        with self._lock:
-            if self._clock() >= self._due:
-                try:
-                    self._ask()
-                except PortError as error:
-                    self._due = self._clock() + RENEW_AGAIN
-                    log.warning("session keys not renewed", extra={"error": str(error)})
-            return self._current
-
-    def replace(self, refused: Credentials) -> None:
-        """S3 says that these have ended. Raises what the renewal does."""
-        with self._lock:
-            if self._current is refused:  # else another thread was first
-                self._ask()
-
-    def _ask(self) -> None:
-        keys = self._renew()
-        if keys is not None:
-            self._current = _credentials(keys)
-        self._due = self._clock() + (RENEW_AGAIN if keys is None else RENEW_AFTER)
-
-
-def _credentials(keys: SessionKeys) -> Credentials:
-    return Credentials(keys.access_key_id, keys.secret_access_key, keys.session_token)
 
 
 class S3Artifacts:
@@ -151,7 +95,7 @@ class S3Artifacts:
         finally:
             storage.close()
 
-    def _client(self, region: str, keys: SessionKeys) -> "S3Client":
+    def _client(self, region: str, keys: Credentials) -> "S3Client":
         with self._lock:  # clients may be used by many threads, but not made by many
             self._session = self._session or boto3.Session()
             client = self._make(region, keys, "auto")
@@ -161,16 +105,16 @@ class S3Artifacts:
                 client = self._make(region, keys, "path")
             return client
 
-    def _make(self, region: str, keys: SessionKeys, style: Literal["auto", "path"]) -> "S3Client":
+    def _make(self, region: str, keys: Credentials, style: Literal["auto", "path"]) -> "S3Client":
         if self._session is None:
             raise RuntimeError("no session")
         return self._session.client(
             "s3",
             region_name=region,
             # The job's own, so that no default of this worker's can ever stand in.
-            aws_access_key_id=keys.access_key_id,
-            aws_secret_access_key=keys.secret_access_key,
-            aws_session_token=keys.session_token,
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
+            aws_session_token=keys.token,
             config=Config(
                 signature_version="s3v4",  # SSE-KMS refuses any other
                 connect_timeout=3,
@@ -189,7 +133,7 @@ class S3Storage:
 
     def __init__(
         self,
-        make: Callable[[SessionKeys], "S3Client"],
+        make: Callable[[Credentials], "S3Client"],
         belongings: Belongings,
         renew: Callable[[], SessionKeys | None],
         transfers: Transfers,
@@ -271,59 +215,15 @@ class S3Storage:
         with self._lock:
             if not self._going_on():
                 raise CancelledError
-            if self._keyring is None or self._belongings.keys is None:
+            if self._keyring is None:
                 raise SystemUnavailable("CodePipeline gave no session keys for the artifacts.")
             if self._client is None:
-                self._client = self._make(self._belongings.keys)
-                _Requests(self._keyring, self._going_on).attend(self._client)
+                self._client = self._make(self._keyring.current())
+                Requests(self._keyring, self._going_on).attend(self._client)
             return self._client
 
     def _going_on(self) -> bool:
         return not self._closed and self._transfers.going_on()
-
-
-class _Requests:
-    """What is done with each request of one job's client: signed, looked at, sent again or not."""
-
-    def __init__(self, keyring: Keyring, going_on: Callable[[], bool]) -> None:
-        self._keyring = keyring
-        self._going_on = going_on
-
-    def attend(self, client: "S3Client") -> None:
-        events = client.meta.events
-        events.register("before-sign.s3", self._sign)
-        events.register_first("needs-retry.s3", self._look)  # type: ignore[arg-type]  # its stub
-        events.register("before-parse.s3.PutObject", _check_stored)
-
-    def _sign(self, request: Any, operation_name: str, **_: object) -> None:
-        if operation_name != "AbortMultipartUpload" and not self._going_on():
-            raise CancelledError
-        request.context.setdefault("signing", {})["request_credentials"] = self._keyring.current()
-
-    def _look(
-        self, response: Any, request_dict: dict[str, Any], attempts: int, **_: object
-    ) -> float | None:
-        """After how many seconds it is sent again, signed anew; None leaves that to botocore."""
-        context = request_dict["context"]
-        code = response[1].get("Error", {}).get("Code") if response else None
-        if code in EXPIRED and ASKED_ANEW not in context:
-            context[ASKED_ANEW] = True
-            self._keyring.replace(context["signing"]["request_credentials"])
-            return 0
-        away = response is None or response[0].status_code >= 500
-        return _pause(attempts) if away and attempts < ATTEMPTS and self._going_on() else None
-
-
-def _pause(attempts: int) -> float:
-    """About 15 s in all: botocore's own, of 0.75 s, outlasts no disturbance."""
-    spread = random.uniform(0.75, 1.25)  # noqa: S311 - it guards nothing
-    return spread * float(2 ** (attempts - 1))
-
-
-def _check_stored(response_dict: dict[str, Any], **_: object) -> None:
-    """A 200 without an ETag is a proxy's or a login page's, and nothing is stored."""
-    if response_dict["status_code"] < 300 and "etag" not in response_dict["headers"]:
-        raise ResponseParserError("PutObject: no ETag")
 
 
 def _find(places: Sequence[Place], name: str) -> Place:

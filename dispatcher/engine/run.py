@@ -6,7 +6,8 @@ threads pool an exception that leaves the task would cost the slot for ever."""
 import contextvars
 import logging
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 from dispatcher.archives import Limits
 from dispatcher.engine import lifecycle
 from dispatcher.engine.artifacts import Watch
-from dispatcher.engine.folders import job_folder
 from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.leases import Held, Leases
 from dispatcher.engine.model import Action, Again, JobDetails, SessionKeys, Store
@@ -50,13 +50,16 @@ class Runner:
         leases: Leases,
         observer: Observer,
         clock: Clock,
+        folder: Callable[[], AbstractContextManager[str]],
     ) -> None:
+        """`folder`: a new one for each job, removed when it is left."""
         self._jobs = jobs
         self._artifacts = artifacts
         self._limits = limits
         self._leases = leases
         self._observer = observer
         self._clock = clock
+        self._folder = folder
 
     def run(self, held: Held, details: JobDetails, action: Action) -> Store | Again | None:
         """None: the first heartbeat did not go through, so the handler did not start."""
@@ -84,7 +87,7 @@ class Runner:
             return self._jobs.details(held.claim.ref).belongings.keys
 
         with (
-            job_folder() as folder,
+            self._folder() as folder,
             self._artifacts.open(
                 held.claim.ref.region, details.belongings, renew, watch
             ) as storage,

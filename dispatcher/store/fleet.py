@@ -40,7 +40,7 @@ class RedisFleet:
         def ask() -> Crew:
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
-            pipe.hgetall(f"dispatcher:slots:{provider}")
+            pipe.hgetall(SLOTS + provider)
             pipe.zcard(f"dispatcher:index:{provider}")
             pipe.sismember(PAUSED, provider)
             (seconds, micros), workers, busy, paused = pipe.execute()
@@ -79,8 +79,8 @@ class RedisFleet:
             expiry = self._now() + _ms(GONE)
             pipe = self._redis.pipeline(transaction=False)
             for provider, count in slots.items():
-                pipe.hset(f"dispatcher:slots:{provider}", node, f"{count} {expiry}")
-                pipe.pexpire(f"dispatcher:slots:{provider}", _ms(GONE))
+                pipe.hset(SLOTS + provider, node, f"{count} {expiry}")
+                pipe.pexpire(SLOTS + provider, _ms(GONE))
             pipe.execute()
             self._forget_gone(slots)
 
@@ -90,7 +90,7 @@ class RedisFleet:
         """Nodes of earlier deploys: their field would live as long as anybody announces."""
         now = self._now()
         for provider in providers:
-            key = f"dispatcher:slots:{provider}"
+            key = SLOTS + provider
             nodes = self._redis.hgetall(key)
             gone = [node for node, value in nodes.items() if _announced(str(value))[1] <= now]
             if gone:
@@ -104,7 +104,7 @@ class RedisFleet:
         def tell() -> None:
             pipe = self._redis.pipeline(transaction=False)
             for provider in providers:
-                pipe.hdel(f"dispatcher:slots:{provider}", node)
+                pipe.hdel(SLOTS + provider, node)
             pipe.execute()
 
         _answered(tell)

@@ -22,21 +22,11 @@ from dispatcher.emulator.client import Emulator
 from dispatcher.emulator.process import running
 from dispatcher.engine.model import Belongings, JobRef
 from dispatcher.sdk import ActionType, Owner
+from tests.harness import Unwatched
 
 REGION = "us-east-1"
 BUCKET = "benchmark"
 MIB = 2**20
-
-
-class Unwatched:
-    def going_on(self) -> bool:
-        return True
-
-    def moved(self, direction: str, name: str, done: int, of: int) -> bool:
-        return True
-
-    def ended(self, direction: str, name: str, size: int | None) -> None:
-        return
 
 
 def ours(belongings: Belongings, folder: Path) -> None:

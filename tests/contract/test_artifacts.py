@@ -13,13 +13,14 @@ from typing import Any
 import boto3
 import pytest
 
-from dispatcher.aws.artifacts import ATTEMPTS, CHUNK, S3Artifacts
+from dispatcher.aws.artifacts import CHUNK, S3Artifacts
 from dispatcher.aws.codepipeline import CodePipeline
+from dispatcher.aws.s3_requests import ATTEMPTS
 from dispatcher.emulator.client import Emulator
 from dispatcher.engine.model import JobRef
 from dispatcher.rehearsal import REGION, Rehearsal, Rehearsed
 from dispatcher.sdk import ActionType, Format, Job, JobFailed, Outcome, Owner, Succeeded, action
-from tests.harness import eventually
+from tests.harness import Unwatched, eventually
 
 BIG = os.urandom(1024) * (2 * CHUNK // 1024 + 100)  # three parts
 TREE: dict[str, bytes | str] = {
@@ -215,17 +216,6 @@ def test_where_codepipeline_gives_no_new_keys_the_job_fails_with_that(
         "SystemUnavailable",
         "CodePipeline gave no new session keys for the output artifact Out.",
     )
-
-
-class Unwatched:
-    def going_on(self) -> bool:
-        return True
-
-    def moved(self, direction: str, name: str, done: int, of: int) -> bool:
-        return True
-
-    def ended(self, direction: str, name: str, size: int | None) -> None:
-        return
 
 
 def test_200_jobs_on_16_threads_never_sign_with_each_others_keys(

@@ -7,6 +7,7 @@ what the next ones meet."""
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from redis import Redis
@@ -122,7 +123,7 @@ class Worker:
             world.actions,
             Claims(jobs, self.ledger, acknowledger, observer),
             self.leases,
-            Runner(jobs, world.store, Limits(), self.leases, observer, clock),
+            Runner(jobs, world.store, Limits(), self.leases, observer, clock, TemporaryDirectory),
             Reporter(jobs, self.ledger, observer, clock),
             lambda: self.stops,
         )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.engine.folders import HOST, clear_left_behind, job_folder
+from dispatcher.folders import HOST, clear_left_behind, job_folder
 
 KILLED = """
 import os, signal, sys, tempfile
-from dispatcher.engine.folders import job_folder
+from dispatcher.folders import job_folder
 with job_folder() as folder:
     open(os.path.join(folder, "large"), "w").close()
     print(folder, flush=True)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dispatcher.aws.artifacts import RENEW_AFTER, RENEW_AGAIN, Keyring
+from dispatcher.aws.s3_requests import RENEW_AFTER, RENEW_AGAIN, Keyring
 from dispatcher.engine.model import SessionKeys, Throttled
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -33,26 +32,13 @@ from tests.workers.webhook_receiver import (
     JOB,
     KEY,
     SECRET,
-    Authority,
     Reply,
     Request,
     Stage,
-    staged,
     verified,
 )
 from workers.webhook import Config, webhook
 from workers.webhook.calls import sign
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Iterator[Stage]:
-    with staged(monkeypatch, authority) as stage:
-        yield stage
 
 
 def hang_up(handler: BaseHTTPRequestHandler) -> None:

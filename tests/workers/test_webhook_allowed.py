@@ -1,13 +1,11 @@
 """Where a webhook must not lead, however its URL is written and whatever its name resolves to."""
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.sdk import ConfigurationError, Continue, Failure
-from tests.workers.webhook_receiver import JOB, Authority, Stage, resolving, staged
+from tests.workers.webhook_receiver import JOB, Stage, resolving
 from workers.webhook.allowed import Place, Policy, operators_policy
 
 Patch = pytest.MonkeyPatch
@@ -356,17 +354,6 @@ def test_a_list_is_read_whatever_its_case_and_blanks(monkeypatch: Patch) -> None
 
 
 # In whole jobs
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def stage(monkeypatch: Patch, authority: Authority) -> Iterator[Stage]:
-    with staged(monkeypatch, authority) as stage:
-        yield stage
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from dispatcher.configuration import config_fields
 from dispatcher.sdk import Continue, PermissionDenied, Secret, Succeeded
-from tests.workers.webhook_receiver import JOB, SECRET, Authority, Stage, serving, staged
+from tests.workers.webhook_receiver import JOB, SECRET, Authority, Stage, serving
 from workers.webhook import Config
 from workers.webhook.answers import Report
 
@@ -30,17 +30,6 @@ def table(heading: str) -> list[str]:
     """The first column of the table under this heading of its first column."""
     rows = PAGE.split(f"| {heading} |")[1].split("\n\n")[0].splitlines()[2:]
     return [row.split("|")[1].strip().strip("`") for row in rows]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Iterator[Stage]:
-    with staged(monkeypatch, authority) as stage:
-        yield stage
 
 
 @pytest.fixture

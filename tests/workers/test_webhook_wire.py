@@ -36,17 +36,6 @@ DONE = Reply({"status": "succeeded"})
 Patch = pytest.MonkeyPatch
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def stage(monkeypatch: Patch, authority: Authority) -> Iterator[Stage]:
-    with staged(monkeypatch, authority) as stage:
-        yield stage
-
-
 def failing(stage: Stage, token: str | None = None) -> Failure:
     with pytest.raises(Failure) as caught:
         stage.run(token)
