@@ -6,16 +6,14 @@ What a command needs is imported inside it, so that `--help` answers at once."""
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from dispatcher.emulator.options import KINDS, MEANINGS, Options
+from dispatcher.emulator.command import emulator
 
 if TYPE_CHECKING:
     from dispatcher.declaration import Count
@@ -28,46 +26,6 @@ STATES = ("waiting", "running", "retry", "finished", "reported", "dead", "damage
 OWNERS = ("ThirdParty", "Custom")
 CATEGORIES = ("Source", "Build", "Deploy", "Test", "Invoke", "Approval", "Compute")
 ACCOUNT = "Account whose workers may poll a third-party action type; repeat it for more."
-EMULATOR = """\b
-Beside AWS's calls it has some of its own, JSON over HTTP:
-  POST   /_admin/jobs                 make jobs, and with them their action type
-  GET    /_admin/jobs[?id=]           what became of them
-  POST   /_admin/jobs/ID/abandon      or /time-out: end one
-  POST   /_admin/action-types         declare one, with its queryable property
-  GET    /_admin/log                  all job calls, secrets masked
-  GET    /_admin/s3                   all calls to S3, and under which job's keys
-  PUT, GET /_admin/objects/BUCKET/KEY an artifact, to give to a job or to look at
-  POST   /_admin/faults               errors, outages, dropped connections, ...
-  GET, DELETE /_admin/faults[?id=]    which there are, and to end them
-  POST   /_admin/release              let calls that a fault holds go on
-  POST   /_admin/clock                {"offset": seconds} of AWS's clock
-  POST   /_admin/reset                forget all; {"ackWindow": 5} sets options
-
-\b
-Kinds of faults: error, unavailable, throttle, expired-credentials, drop-before,
-  drop-after, truncate, delay, hold, duplicate-offer, stale-nonce,
-  foreign-acknowledge, abandon, time-out
-
-\b
-Example:
-  dispatcher emulator --port 8765 --ack-window 5 &
-  curl --retry 9 --retry-connrefused -d '{"actionTypeId": {"category": "Test", "owner": "Custom",
-    "provider": "X", "version": "1"}, "configuration": {"Key": "value"}}' \\
-    http://127.0.0.1:8765/_admin/jobs
-  curl -d '{"kind": "throttle", "operation": "PollForJobs", "count": 3}' \\
-    http://127.0.0.1:8765/_admin/faults
-
-dispatcher/docs/emulator.md says all of it at length. In Python tests use the pytest fixture
-codepipeline_emulator.
-"""
-
-
-def seconds(text: str) -> timedelta:
-    """A duration; decimals allowed. Whether it is long enough, its user says."""
-    try:
-        return timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        raise click.BadParameter("give a number of seconds, such as 30 or 0.5") from None
 
 
 def artifacts(text: str) -> "Count":
@@ -87,49 +45,7 @@ def main() -> None:
     """Takes AWS CodePipeline jobs of partner and custom actions to your workers."""
 
 
-def assumptions(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for each number, and each reading, that AWS leaves open."""
-    types = {timedelta: seconds, int: click.IntRange(1), float: click.FloatRange(0), str: str}
-    for part in reversed(fields(Options)):
-        kind = KINDS[part.name]
-        default = part.default
-        if isinstance(default, timedelta):
-            default = f"{default.total_seconds():g}"
-        option = click.option(
-            f"--{part.name.replace('_', '-')}",
-            type=types.get(kind) or click.Choice(get_args(kind)),
-            default=default,
-            show_default=default is not None,
-            help=MEANINGS[part.name],
-        )
-        command = option(command)
-    return command
-
-
-@main.command(epilog=EMULATOR)
-@click.option("--port", type=click.IntRange(0, 65535), required=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--until-eof", is_flag=True, help="End too when standard input closes.")
-@assumptions
-def emulator(*, port: int, host: str, until_eof: bool, **assumed: Any) -> None:
-    """Serve CodePipeline's job calls on this machine, until it is stopped.
-
-    S3, STS, KMS, Secrets Manager and more of AWS answer at the same address; they are moto's. All
-    is kept in memory. Point clients at it by AWS_ENDPOINT_URL, with any access key.
-
-    AWS publishes none of what the options from --ack-window on say: each is an assumption that you
-    can change, to see what your worker does if AWS does otherwise. Durations are seconds, decimals
-    allowed; errors are names such as ValidationException.
-    """
-    try:
-        from dispatcher.emulator.server import serve
-    except ModuleNotFoundError as error:
-        _missing(error, "emulator")
-    try:
-        options = Options(**assumed)
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from None
-    serve(port=port, host=host, options=options, until_eof=until_eof)
+main.add_command(emulator)
 
 
 @main.command()
@@ -343,12 +259,6 @@ def _pass_on(answer: "Answer") -> None:
     if not answer.well:
         _refuse([answer.text], 1)
     _say([answer.text])
-
-
-def _missing(error: ModuleNotFoundError, extra: str) -> NoReturn:
-    if (error.name or "").partition(".")[0] == "dispatcher":
-        raise error
-    _refuse([f"{error.name} is not installed; pip install 'codepipeline-dispatcher[{extra}]'."], 1)
 
 
 def _say(lines: Iterable[str]) -> None:
