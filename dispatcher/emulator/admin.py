@@ -12,8 +12,9 @@ from typing import Any, get_args
 from dispatcher.emulator.calls import ACTION_TYPE, CALLS
 from dispatcher.emulator.effects import ENDS
 from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
+from dispatcher.emulator.jobs import ActionType, Job, Owner, Result, Rules, Work
 from dispatcher.emulator.logs import MASK
-from dispatcher.emulator.machine import ActionType, Job, Machine, Owner, Result, Rules, Work
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.model import named
 from dispatcher.emulator.operations import OPERATIONS
 from dispatcher.emulator.options import ERROR_NAME, KINDS, Options, camel_case

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dispatcher.emulator.machine import ActionType, Caller, CallError, Code, Job, Machine, Owner
+from dispatcher.emulator.jobs import ActionType, Caller, CallError, Code, Job, Owner
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.model import input_of, structure
 from dispatcher.emulator.options import Options
 from dispatcher.emulator.shapes import Record, complaint

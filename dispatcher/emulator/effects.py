@@ -7,7 +7,8 @@ from typing import Any
 
 from dispatcher.emulator.calls import CALLS
 from dispatcher.emulator.faults import POLLS, Kind, Rule
-from dispatcher.emulator.machine import ENDED, Job, Machine, Status
+from dispatcher.emulator.jobs import ENDED, Job, Status
+from dispatcher.emulator.machine import Machine
 
 NEVER_CURRENT = "0" * 32  # stands for the previous nonce of a job that was handed out but once
 ENDS = {Kind.ABANDON: Machine.abandon, Kind.TIME_OUT: Machine.time_out}

@@ -17,8 +17,9 @@ from starlette.responses import Response
 from dispatcher.emulator import bodies, effects
 from dispatcher.emulator.calls import CALLS, Answer
 from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
+from dispatcher.emulator.jobs import CallError
 from dispatcher.emulator.logs import Log, call_entry
-from dispatcher.emulator.machine import CallError, Machine
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.options import Options
 from dispatcher.emulator.signature import check_signature, check_signing_time
 from dispatcher.emulator.throttle import Throttle

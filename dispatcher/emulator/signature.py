@@ -6,7 +6,7 @@ It must not know HTTP beyond the two headers, nor what the call is.
 import re
 from datetime import UTC, datetime
 
-from dispatcher.emulator.machine import CallError
+from dispatcher.emulator.jobs import CallError
 
 # The signature is not verified: the emulator holds no secret keys.
 SIGNATURE = re.compile(

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from random import Random
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
+from dispatcher.emulator.machine import Machine
 
 
 class Foreigners:
     """They poll, acknowledge what they were handed, at once or late or never, and put a result."""
 
-    def __init__(self, machine: aws.Machine, random: Random, polls: int) -> None:
+    def __init__(self, machine: Machine, random: Random, polls: int) -> None:
         self.acknowledged: list[str] = []
         self._machine = machine
         self._random = random

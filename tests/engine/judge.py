@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
 from dispatcher.engine.model import Verdict
 from dispatcher.sdk import OnCrash
 from tests.engine.world import OVER, Worker, World

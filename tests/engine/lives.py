@@ -12,7 +12,7 @@ from uuid import UUID
 
 from redis import Redis
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
 from dispatcher.emulator.options import Options
 from dispatcher.sdk import Continue, Job, JobFailed, Outcome, Retry, Succeeded
 from tests.engine.foreign import Foreigners

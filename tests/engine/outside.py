@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
+from dispatcher.emulator.machine import Machine
 from dispatcher.engine.model import (
     ActionTypeNotFound,
     Arm,
@@ -110,7 +111,7 @@ class Memory:
 class Aws:
     """JobApi on the emulator's machine; both owners."""
 
-    def __init__(self, machine: aws.Machine, asked: Asked, line: Line) -> None:
+    def __init__(self, machine: Machine, asked: Asked, line: Line) -> None:
         self._machine = machine
         self._asked = asked
         self._line = line

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
 from dispatcher.engine.model import Claim, Kind, LedgerDown, Store, Verdict
 from dispatcher.engine.ports import Event
 from dispatcher.engine.times import Times

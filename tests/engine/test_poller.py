@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
 from dispatcher.engine.model import (
     Action,
     ActionTypeNotFound,

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
 from dispatcher.engine.model import (
     Denied,
     InvalidClientToken,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
 from dispatcher.engine.model import LedgerDown
 from dispatcher.engine.ports import Event
 from dispatcher.sdk import (

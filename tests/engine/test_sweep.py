@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
 from dispatcher.engine.model import Ack, BrokerDown, JobRef, LedgerDown, Overdue
 from dispatcher.engine.ports import Event
 from dispatcher.sdk import OnCrash, Owner, Retry, Succeeded

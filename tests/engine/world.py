@@ -14,7 +14,8 @@ from redis import Redis
 
 from dispatcher.archives import Limits
 from dispatcher.configuration import config_parser
-from dispatcher.emulator import machine as aws
+from dispatcher.emulator import jobs as aws
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.options import Options
 from dispatcher.engine.acknowledge import Acknowledger
 from dispatcher.engine.claim import Claims
@@ -173,7 +174,7 @@ class World:
         self.times = times or Times()
         self.clock = Clock(redis)
         self.redis = MovedRedis(redis, self.clock)
-        self.machine = aws.Machine(
+        self.machine = Machine(
             options or Options(ack_window=self.times.ack_window), self.clock.monotonic
         )
         self.ledger = RedisLedger(self.redis, self.times)

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from dispatcher.emulator.effects import possible
 from dispatcher.emulator.faults import Fault, Faults, Kind, Rule, When
-from dispatcher.emulator.machine import (
-    ActionType,
-    Caller,
-    Machine,
-    Owner,
-    Rules,
-    Status,
-    Work,
-)
+from dispatcher.emulator.jobs import ActionType, Caller, Owner, Rules, Status, Work
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.options import Options
 from dispatcher.emulator.wire import Waits
 

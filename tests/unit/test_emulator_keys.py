@@ -12,8 +12,9 @@ from botocore.credentials import Credentials
 
 from dispatcher.emulator import gate, sigv4
 from dispatcher.emulator.calls import CALLS
+from dispatcher.emulator.jobs import ActionType, Work
 from dispatcher.emulator.keys import READS, WRITES, Keys, SessionKeys
-from dispatcher.emulator.machine import ActionType, Machine, Work
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.operations import OPERATIONS, Asked
 from dispatcher.emulator.options import Options
 from dispatcher.emulator.places import BUCKET, located

@@ -5,18 +5,18 @@ from datetime import timedelta
 
 import pytest
 
-from dispatcher.emulator.machine import (
+from dispatcher.emulator.jobs import (
     ActionType,
     Caller,
     CallError,
     Code,
     Job,
-    Machine,
     Owner,
     Rules,
     Status,
     Work,
 )
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.options import Options
 
 DEPLOY = ActionType("Deploy", "ThirdParty", "Acme", "1")

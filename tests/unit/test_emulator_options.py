@@ -7,16 +7,8 @@ from typing import Any
 import pytest
 
 from dispatcher.emulator.calls import CALLS
-from dispatcher.emulator.machine import (
-    ActionType,
-    Caller,
-    CallError,
-    Job,
-    Machine,
-    Owner,
-    Status,
-    Work,
-)
+from dispatcher.emulator.jobs import ActionType, Caller, CallError, Job, Owner, Status, Work
+from dispatcher.emulator.machine import Machine
 from dispatcher.emulator.options import KINDS, MEANINGS, Options
 from dispatcher.emulator.throttle import Throttle
 
