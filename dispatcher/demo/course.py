@@ -103,6 +103,7 @@ class _Demo:
         self._planned = planned
         self._screen = screen(len(planned))
         self._patience = patience.total_seconds()
+        self._arrived: dict[str, bool] = {}  # by job: whether its artifact came out as it went in
 
     def run(self, *, stay: bool, as_json: bool) -> int:
         parts.check_extra()
@@ -162,10 +163,12 @@ class _Demo:
         ]
 
     def _carried(self, planned: Planned, job_id: str, jobs: Mapping[str, Shown]) -> bool:
-        """Asked once the job is over: until then it may still be on its way."""
+        """Asked once, when the job is over: until then it may still be on its way."""
         if planned.carries is None or jobs[job_id]["status"] not in OVER:
             return True
-        return self._client.carried(job_id)
+        if job_id not in self._arrived:
+            self._arrived[job_id] = self._client.carried(job_id)
+        return self._arrived[job_id]
 
     def _check(self) -> None:
         """A Redis of the demo's own may be killed: it is started again, with what it held."""
