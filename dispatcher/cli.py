@@ -49,17 +49,26 @@ main.add_command(emulator)
 
 
 @main.command()
-def check() -> None:
+@click.option("--strict", is_flag=True, help="Exit 1 for a warning too, as a gate of deploys.")
+@click.option("--offline", is_flag=True, help="Do not ask AWS.")
+def check(*, strict: bool, offline: bool) -> None:
     """Look at this installation, and say all that is wrong with it, with remedies.
 
-    Settings, Redis (version, eviction), the broker, providers, regions and client tokens; AWS is
-    not called. Exit status: 0 well, 1 a fault, 2 wrong settings.
+    Settings, Redis (version, eviction, append-only file, clock), the broker, providers, regions,
+    client tokens. AWS is asked who these credentials are, and for one job of each action type in
+    each region, unless its provider is paused: that there is leave to poll, no other call tells. A
+    job that comes of it is left alone, and AWS offers it again, up to 30 seconds later.
+
+    A fault stops a worker, or only you can mend it. A warning costs safety, or may pass by itself.
+    Exit status: 0 well, 1 a fault, 2 wrong settings.
     """
     from dispatcher.checks import examine
 
-    report = examine()
+    report = examine(offline=offline)
     _say(report.found)
-    _refuse(report.faults, report.exit_code)
+    warnings = [f"Warning: {text}" for text in report.warnings]
+    exit_code = report.exit_code or int(strict and bool(warnings))
+    _refuse([*report.faults, *warnings], exit_code)
 
 
 @main.command()
@@ -126,16 +135,20 @@ def new_provider(*, name: str, owner: str, category: str) -> None:
 @main.group(invoke_without_command=True)
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
 @click.option("--provider", help="Only those of this provider.")
+@click.option("--client", help="Only those of this client.")
+@click.option("--job", metavar="START", help="Only those whose id begins so.")
+@click.option("--text", help="Only those that have this somewhere, as a message does.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a job.")
 @click.pass_context
-def jobs(context: click.Context, *, state: str | None, provider: str | None, as_json: bool) -> None:
+def jobs(context: click.Context, /, *, as_json: bool, **wanted: str | None) -> None:
     """List the jobs that the ledger knows. Exit status: 0, or 1 when Redis does not answer."""
     if context.invoked_subcommand is not None:
         return
     from dispatcher.operate import table
+    from dispatcher.store.records import Wanted
 
     with _operator() as operator:
-        found = operator.jobs(state, provider)
+        found = operator.jobs(Wanted(**{name: text for name, text in wanted.items() if text}))
     _say([json.dumps(one.shown()) for one in found] if as_json else table(found))
 
 
@@ -153,6 +166,29 @@ def resend(job_id: str) -> None:
     """Have the result of a dead letter put to AWS once more. Exit status 1: it has none."""
     with _operator() as operator:
         _say([operator.resend(job_id)])
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+def release(job_id: str) -> None:
+    """End a job's wait: for its Retry, or for the look that follows a dead worker's lease.
+
+    What a living worker holds is not taken from it. Exit status 1: there is nothing to end.
+    """
+    with _operator() as operator:
+        _say([operator.release(job_id)])
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--reason", default="", help="Shown in the pipeline.")
+def fail(job_id: str, reason: str) -> None:
+    """End an acknowledged job as JobFailed, also one that runs or that AWS refused a result of.
+
+    A handler that runs it is told to stop. Exit status 1: it has ended, or nobody acknowledged it.
+    """
+    with _operator() as operator:
+        _say([operator.fail(job_id, reason)])
 
 
 @main.command()

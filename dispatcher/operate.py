@@ -10,15 +10,36 @@ from datetime import datetime, timedelta
 
 from redis.exceptions import RedisError
 
-from dispatcher.engine.model import LedgerDown, Release
+from dispatcher.engine import lifecycle
+from dispatcher.engine.model import LedgerDown, Release, Store
 from dispatcher.settings import Settings
 from dispatcher.store.audit import Audit
 from dispatcher.store.connection import connect
 from dispatcher.store.fleet import RedisFleet
 from dispatcher.store.ledger import RedisLedger
-from dispatcher.store.records import Record, Records, State
+from dispatcher.store.records import Record, Records, State, Wanted
 
-CREWS = ("PROVIDER", "STATE", "SLOTS", "RUNNING", "WORKERS")
+CREWS = ("PROVIDER", "STATE", "SLOTS", "RUNNING", "WORKERS", "DRAINING")
+# On what an operator may act; the ledger has the last word.
+FITS = {
+    "resend": {State.FINISHED, State.DEAD},
+    "release": {State.RUNNING, State.FINISHED, State.RETRY},
+    "fail": {State.RUNNING, State.RETRY, State.DEAD},
+}
+STANDS = {
+    State.WAITING: "nobody has acknowledged it, and AWS offers it by itself",
+    State.RUNNING: "it has no result yet; `jobs fail` ends it",
+    State.RETRY: "it has no result yet; `jobs release` ends its wait, `jobs fail` the job",
+    State.FINISHED: "its result stands, and is on its way to AWS",
+    State.REPORTED: "AWS has its result",
+    State.DEAD: "AWS refused its result; `jobs resend` puts it again, `jobs fail` a failure",
+    State.DAMAGED: "nobody acts on a record that cannot be read",
+}
+IN_HANDS = {
+    "resend": "its result is on its way",
+    "release": "stop that worker, or wait for its lease to end; `jobs fail` ends the job itself",
+    "fail": "its acknowledgement is under way; ask again in a moment",
+}
 HEAD = ("JOB", "STATE", "PROVIDER", "CLIENT", "BEGUN", "WORKER", "RESULT")
 
 
@@ -34,15 +55,10 @@ class Operator:
         self._fleet = RedisFleet(redis, given.times)
         self._audit = Audit(redis)
 
-    def jobs(self, state: str | None = None, provider: str | None = None) -> list[Record]:
-        """By state, then by job. A damaged record is of any provider."""
+    def jobs(self, wanted: Wanted) -> list[Record]:
+        """By state, then by job."""
         with _answered():
-            found = [
-                record
-                for record in self._records.all()
-                if state in {None, record.state.value}
-                and (provider is None or record.ref is None or record.ref.type.provider == provider)
-            ]
+            found = [record for record in self._records.all() if wanted.takes(record)]
         order = list(State)
         return sorted(found, key=lambda record: (order.index(record.state), record.job_id))
 
@@ -50,35 +66,47 @@ class Operator:
         """A job's record, and its life so far."""
         with _answered():
             record, life = self._one(job_id), self._records.life(job_id)
-        facts = [f"{name:9}{value}" for name, value in record.shown().items() if value]
+        told = record.shown()
+        facts = [f"{name:9} {value}" for name, value in told.items() if value]
         steps = [
             f"{_time(step.at)}  {step.event}" + (f": {step.detail}" if step.detail else "")
             for step in life
         ]
-        return facts + steps
+        return [_printable(line) for line in facts + steps]
 
     def resend(self, job_id: str) -> str:
         """Has a stored result put once more: by the next sweep of any worker."""
+        record = self._act("resend", job_id, Release(timedelta(), f"sent again by {_who()}"))
+        return f"{job_id}: its {record.outcome} is put again by the next sweep."
+
+    def release(self, job_id: str) -> str:
+        """Ends a wait that nobody needs: of a Retry, or for a lease's next look."""
+        self._act("release", job_id, Release(timedelta(), f"released by {_who()}"))
+        return f"{job_id}: the next sweep hands it on."
+
+    def fail(self, job_id: str, reason: str) -> str:
+        """Has AWS told that an acknowledged job failed. A handler that runs it is told to stop."""
+        self._act("fail", job_id, Store(lifecycle.ended_by_operator(reason)))
+        return f"{job_id}: AWS is told by the next sweep that it failed."
+
+    def _act(self, act: str, job_id: str, arm: Release | Store) -> Record:
+        """What it was before. Raises OperatorError where the act makes no sense, or came late."""
         with _answered():
             record = self._one(job_id)
-        if record.ref is None or not record.outcome:
-            raise OperatorError(
-                f"{job_id} is {record.state} and has no result that could be sent; "
-                "`dispatcher jobs --state dead` lists those that have."
-            )
-        arm = Release(timedelta(), f"sent again by {_who()}")
-        with _answered():
-            done = self._ledger.overrule(record.ref, arm)
+            ref = record.ref if record.state in FITS[act] else None
+            done = ref is not None and self._ledger.overrule(ref, arm)
             if done:
-                self._audit.add(_who(), "resend", job_id)
+                self._audit.add(_who(), act, job_id)
+        if ref is None:
+            raise OperatorError(f"{job_id} is {record.state}: {STANDS[record.state]}.")
         if not done:
-            raise OperatorError(f"{job_id} is in a worker's hands; its result is on its way.")
-        return f"{job_id}: its {record.outcome} is put again by the next sweep."
+            raise OperatorError(f"{job_id} is in a worker's hands: {IN_HANDS[act]}.")
+        return record
 
     def pause(self, provider: str, known: Collection[str]) -> str:
         """`known`: the providers that are loaded here; those that announce themselves count too."""
         with _answered():
-            there = {*known, *self._fleet.workers()}
+            there = {*known, *self._fleet.providers()}
             if provider not in there:
                 raise OperatorError(
                     f"There is no provider {provider}; there are {', '.join(sorted(there))}."
@@ -103,17 +131,17 @@ class Operator:
     def crews(self, known: Collection[str]) -> list[dict[str, object]]:
         """Of each provider: its workers, their slots, what runs, and whether it is paused."""
         with _answered():
-            workers, paused = self._fleet.workers(), self._fleet.paused()
-            crews = {name: self._fleet.crew(name) for name in sorted({*known, *workers, *paused})}
+            staff = self._fleet.staff({*known, *self._fleet.providers()})
         return [
             {
-                "provider": name,
-                "state": "paused" if crew.paused else "working" if crew.slots else "no worker",
-                "slots": crew.slots,
-                "running": crew.busy,
-                "workers": sorted(workers.get(name, {})),
+                "provider": one.provider,
+                "state": "paused" if one.paused else "working" if one.slots else "no worker",
+                "slots": one.slots,
+                "running": one.running,
+                "workers": sorted(one.workers),
+                "draining": one.draining,
             }
-            for name, crew in crews.items()
+            for one in staff
         ]
 
     def audit(self) -> list[str]:
@@ -145,7 +173,12 @@ def crew_table(crews: Iterable[dict[str, object]]) -> list[str]:
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [_printable("  ".join(map(str.ljust, row, widths)).rstrip()) for row in rows]
+
+
+def _printable(line: str) -> str:
+    """A pipeline's texts must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in line)
 
 
 def _row(record: Record) -> Sequence[str]:

@@ -43,6 +43,7 @@ class Settings(BaseModel):
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     broker_url: SecretStr | None = None
+    allow_insecure_redis: bool = False
     providers: tuple[str, ...] = ("workers",)
     regions: tuple[str, ...] = ()
     aws_region: str | None = None  # AWS_REGION: ECS sets it; boto3 does not read it
@@ -228,6 +229,8 @@ def _fault(detail: ErrorDetails) -> tuple[str, str]:
         text = f"give seconds, from 0.05 to 86400, decimals allowed, such as {default}"
     elif name == "stall_after":
         text = f"give seconds, up to 86400, such as {default}; 0 never ends a worker"
+    elif isinstance(default, bool):
+        text = "give true or false"
     elif isinstance(default, int):
         text = f"give a whole number of 1 or more, such as {default}"
     return variable, f"{variable}: {text}."

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pythonjsonlogger.json import JsonFormatter
 
 from dispatcher.engine.model import JobRef, PortError
-from dispatcher.engine.ports import Event
+from dispatcher.engine.ports import Event, Observer
 
 ALARM_EVERY = 60.0  # seconds between two lines of one alarm
 SHORTEST_SECRET = 4  # characters; a shorter text is too common to be blotted out
@@ -42,6 +42,8 @@ class LogObserver:
 
     def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
         level, message = event.value
+        if not log.isEnabledFor(logging.getLevelName(level.upper())):
+            return
         if event in ALARMS and not self._may_say(
             event, ref, fields.get("action_type", fields.get("key"))
         ):
@@ -67,6 +69,17 @@ class LogObserver:
             self._said = {k: t for k, t in self._said.items() if now - t < ALARM_EVERY}
             self._said[key] = now
             return True
+
+
+class Observers:
+    """`Observer` that tells several."""
+
+    def __init__(self, *told: Observer) -> None:
+        self._told = told
+
+    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
+        for one in self._told:
+            one.saw(event, ref, **fields)
 
 
 def _reference(ref: JobRef | None) -> dict[str, object]:

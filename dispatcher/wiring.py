@@ -28,12 +28,13 @@ from dispatcher.engine.report import Reporter
 from dispatcher.engine.run import Runner
 from dispatcher.engine.sweep import Sweeper
 from dispatcher.folders import job_folder
+from dispatcher.metrics import Counting, Tally
 from dispatcher.sdk import ActionType
 from dispatcher.settings import Settings, settings
 from dispatcher.store.connection import connect
 from dispatcher.store.fleet import RedisFleet
 from dispatcher.store.ledger import RedisLedger
-from dispatcher.telemetry import LogObserver
+from dispatcher.telemetry import LogObserver, Observers
 
 
 class SystemClock:
@@ -84,13 +85,17 @@ class Wiring:
     """One process's adapters and engine. Nothing here connects before it is used."""
 
     def __init__(self, given: Settings, process: Process) -> None:
-        times, clock, observer = given.times, SystemClock(), LogObserver()
+        times, clock, counts = given.times, SystemClock(), Tally()
+        counting = Counting(counts)
+        observer = Observers(LogObserver(), counting)
         redis = connect(given.redis_url.get_secret_value())
         api = CodePipeline(
-            process.concurrency + SPARE, queries=_queries(given, process.actions.values())
+            process.concurrency + SPARE,
+            queries=_queries(given, process.actions.values()),
+            called=counting.called,
         )
         ledger = RedisLedger(
-            redis, times, lambda key, why: observer.saw(Event.DAMAGED, key=key, why=why)
+            redis, times, lambda key, why: observer.saw(Event.DAMAGED, key=key, why=why), counts
         )
         jobs = Jobs(api, client_tokens(given))
         acknowledger = Acknowledger(jobs, ledger, observer, clock, times)
@@ -99,7 +104,7 @@ class Wiring:
         self.actions = process.actions
         self.observer = observer
         self.ledger = ledger
-        self.fleet = RedisFleet(redis, times)
+        self.fleet = RedisFleet(redis, times, counts)
         self.delivery = Delivery(
             process.actions,
             Claims(jobs, ledger, acknowledger, observer),

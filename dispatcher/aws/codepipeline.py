@@ -6,6 +6,7 @@ answer: acknowledge and put are one HTTP attempt, the loop around them is the en
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from types_boto3_codepipeline.type_defs import FailureDetailsTypeDef, PollForJobsInputTypeDef
 
 T = TypeVar("T")
+Called = Callable[[str, str, float], None]
 Queries = Mapping[ActionType, Sequence[tuple[str, str]]]  # by type: key and value
 
 # Two attempts: a kept-alive connection that AWS has closed costs the first. A third could outlast
@@ -55,9 +57,10 @@ class Clients:
     Neither they nor their session survive a fork: each process must have its own Clients.
     """
 
-    def __init__(self, connections: int, read_timeout: timedelta) -> None:
+    def __init__(self, connections: int, read_timeout: timedelta, called: Called) -> None:
         self._connections = connections
         self._read_timeout = read_timeout
+        self._called = called
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
         self._clients: dict[tuple[str, int], CodePipelineClient] = {}
@@ -80,10 +83,15 @@ class Clients:
         self, operation: str, region: str, attempts: int, send: Callable[["CodePipelineClient"], T]
     ) -> T:
         client = self._client(operation, region, attempts)
+        began = time.monotonic()
         try:
-            return send(client)
+            answer = send(client)
         except (ClientError, BotoCoreError, *_UNREADABLE) as error:
             unlike = failure(operation, error)
+        else:
+            self._called(operation, "ok", time.monotonic() - began)
+            return answer
+        self._called(operation, type(unlike).__name__, time.monotonic() - began)
         # Raised out here so that the SDK's error, which may hold parameters, is not its context.
         raise unlike
 
@@ -283,7 +291,8 @@ class CustomJobs:
 class CodePipeline:
     """All job calls of one process. `connections` is how many of them it makes at once.
 
-    `queries`: the values of queryable keys to poll for; see CustomJobs.
+    `queries`: the values of queryable keys to poll for; see CustomJobs. `called` is told of each
+    call's operation, its answer ("ok", or the name of the error) and the seconds it took.
     """
 
     def __init__(
@@ -292,8 +301,9 @@ class CodePipeline:
         *,
         queries: Queries = MappingProxyType({}),
         read_timeout: timedelta = _READ_TIMEOUT,
+        called: Called = lambda _operation, _answer, _seconds: None,
     ) -> None:
-        self._clients = Clients(connections, read_timeout)
+        self._clients = Clients(connections, read_timeout, called)
         self._jobs: Mapping[Owner, JobApi] = {
             Owner.THIRD_PARTY: ThirdPartyJobs(self._clients),
             Owner.CUSTOM: CustomJobs(self._clients, queries),

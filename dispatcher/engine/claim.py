@@ -27,7 +27,7 @@ from dispatcher.engine.model import (
     UnknownClient,
 )
 from dispatcher.engine.ports import Event, Ledger, Observer
-from dispatcher.sdk import ActionSpec
+from dispatcher.sdk import ActionSpec, Pipeline
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Claims:
             return None
         if isinstance(details, Refused):
             return self._without_details(ref, owner)
-        begun = self._begin(ref, owner, nonce=details.nonce)
+        begun = self._begin(ref, owner, nonce=details.nonce, pipeline=details.pipeline)
         if begun is None:
             return None
         claim = begun.claim(owner)
@@ -116,9 +116,10 @@ class Claims:
         *,
         nonce: str | None = None,
         only: frozenset[How] | None = None,
+        pipeline: Pipeline | None = None,
     ) -> Begun | None:
         try:
-            begun = self._ledger.begin(ref, owner, nonce, only)
+            begun = self._ledger.begin(ref, owner, nonce, only, pipeline)
         except LedgerDown as error:
             self._observer.saw(Event.LEDGER_DOWN, ref, error=error)
             return None
@@ -134,7 +135,7 @@ class Claims:
                 self._observer.saw(Event.ACKNOWLEDGED, claim.ref, begin=claim.attempt, ack=step.ack)
                 return step
             case Park():
-                self._observer.saw(Event.PARKED, claim.ref, why=step.why)
+                self._observer.saw(Event.ACK_PARKED, claim.ref, why=step.why)
                 self._finish(claim, step)
             case Leave():
                 self._observer.saw(Event.ACK_UNKNOWN, claim.ref)

@@ -250,6 +250,11 @@ def bug(reference: str) -> Verdict:
     return Verdict(Kind.FAILURE, text, failure_type="JobFailed", ours=True)
 
 
+def ended_by_operator(reason: str) -> Verdict:
+    text = f"An operator ended the job: {reason}" if reason else "An operator ended the job."
+    return Verdict(Kind.FAILURE, text, failure_type="JobFailed", ours=True)
+
+
 def check_outputs(
     outcome: Outcome, details: JobDetails, written: Collection[str], starts: int
 ) -> None:
@@ -319,7 +324,8 @@ def raised_retry(error: BaseException, spec: ActionSpec, retries: int) -> Again 
         return Store(gave_up(text))
     after = error.after if isinstance(error, Retry) else RETRY_AFTER
     # Capped before it is doubled: neither a long delay nor many retries may overflow.
-    return Again(min(min(after, RETRY_MOST) * 2 ** min(retries, 20), RETRY_MOST))
+    delay = min(min(after, RETRY_MOST) * 2 ** min(retries, 20), RETRY_MOST)
+    return Again(delay, type(error).__name__)
 
 
 def put_accepted(verdict: Verdict) -> Done:

@@ -269,9 +269,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Again:
-    """Finish: the same job once more, after a while."""
+    """Finish: the same job once more, after a while; `why`, for people."""
 
     after: timedelta
+    why: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -294,13 +295,19 @@ class Release:
 class Dead:
     """Finish: AWS will not take the verdict; kept for an operator."""
 
+    told: "Verdict | None" = None
+
 
 @dataclass(frozen=True)
 class Done:
-    """Finish: AWS has a result. `accepted`: it took ours, which holds whoever owns the record."""
+    """Finish: AWS has a result. `accepted`: it took ours, which holds whoever owns the record.
+
+    `told`: what it was told, for people.
+    """
 
     accepted: bool
     outcome: str
+    told: "Verdict | None" = None
 
 
 Arm = Store | Again | Park | Release | Dead | Done

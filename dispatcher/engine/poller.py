@@ -4,6 +4,7 @@ A poll only brings hints: what goes wrong here costs a wait for AWS's next offer
 
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from dispatcher.engine import lifecycle
 from dispatcher.engine.model import (
@@ -13,6 +14,7 @@ from dispatcher.engine.model import (
     Crew,
     JobRef,
     LedgerDown,
+    Offer,
     Throttled,
 )
 from dispatcher.engine.ports import Broker, Clock, Event, Fleet, JobApi, Ledger, Observer, Turn
@@ -119,8 +121,15 @@ class Poller:
     def _take(self, action_type: ActionType, region: str, limit: int) -> int:
         asked = self._ledger.now()
         offers = self._api.poll(action_type, region, limit)
-        if not offers:
-            return 0
+        new = self._new(action_type, region, asked, offers) if offers else ()
+        name, offered = action_type.task_name, len(offers)
+        self._observer.saw(Event.POLLED, action_type=name, offers=offered, new=len(new))
+        return len(new)
+
+    def _new(
+        self, action_type: ActionType, region: str, asked: datetime, offers: Sequence[Offer]
+    ) -> Sequence[JobRef]:
+        """Noted, and published."""
         refs = {
             JobRef(offer.job_id, offer.client_id, action_type, region): offer.nonce
             for offer in offers
@@ -130,4 +139,4 @@ class Poller:
             self._broker.publish(new)
         for ref in new:
             self._observer.saw(Event.OFFERED, ref)
-        return len(new)
+        return new

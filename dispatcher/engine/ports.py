@@ -23,7 +23,7 @@ from dispatcher.engine.model import (
     SessionKeys,
     Verdict,
 )
-from dispatcher.sdk import ActionType, Secret
+from dispatcher.sdk import ActionType, Pipeline, Secret
 from dispatcher.sdk.artifacts import Storage
 
 
@@ -91,8 +91,9 @@ class Ledger(Lease, Protocol):
 
     An offer dates from when AWS was asked, by the ledger's own clock (`now`): however late it
     arrives, it does not pass for a younger one.
-    `heartbeat` answers the owners that lost their job. `release` is a finish for any delivery whose
-    owner begins with the text; it answers what is to follow.
+    `begin` notes the job's pipeline, for people. `heartbeat` answers the owners that lost their
+    job. `release` is a finish for any delivery whose owner begins with the text; it answers what is
+    to follow.
     """
 
     def now(self) -> datetime: ...
@@ -100,7 +101,12 @@ class Ledger(Lease, Protocol):
         self, poll_id: str, asked: datetime, offers: Mapping[JobRef, str | None]
     ) -> Sequence[JobRef]: ...
     def begin(
-        self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None
+        self,
+        ref: JobRef,
+        owner: str,
+        nonce: str | None,
+        only: frozenset[How] | None,
+        pipeline: Pipeline | None = None,
     ) -> Begun | Dropped: ...
     def release(self, job_id: str, owner: str, arm: Release) -> Overdue | None: ...
     def due(self, types: Sequence[ActionType], limit: int) -> Sequence[Overdue]: ...
@@ -143,6 +149,7 @@ class Fleet(Protocol):
 class Event(Enum):
     """What happened, as the log and the metrics name it: (level, message)."""
 
+    POLLED = ("debug", "polled")
     OFFERED = ("info", "offered")
     POLL_THROTTLED = ("warning", "poll throttled")
     POLL_FAILED = ("warning", "poll failed")
@@ -154,6 +161,7 @@ class Event(Enum):
     TOKENS_DOWN = ("error", "the store of client tokens does not answer")
     ACKNOWLEDGED = ("info", "acknowledged")
     PARKED = ("info", "parked: only a fresh offer brings it back")
+    ACK_PARKED = ("info", "acknowledgement refused, parked: only a fresh offer brings it back")
     ACK_FAILED = ("warning", "acknowledgement failed")
     ACK_REFUSED = ("warning", "acknowledgement refused, for another cause than its nonce")
     ACK_UNKNOWN = ("warning", "acknowledgement unanswered, left for recovery")

@@ -57,7 +57,7 @@ class Reporter:
             # The ledger may have lost it since, or never had it: whoever goes on needs it there.
             self._store(held, Store(verdict))
         self._tell(held, verdict, arm)
-        self._finish(held, arm)
+        self._finish(held, replace(arm, told=verdict) if isinstance(arm, Done | Dead) else arm)
 
     def _tries(self, held: Held, verdict: Verdict) -> Arm | None:
         for _ in self._pauses(PUT_INLINE):
@@ -88,7 +88,8 @@ class Reporter:
         ref = held.claim.ref
         match arm:
             case Done(accepted=True):
-                self._observer.saw(Event.REPORTED, ref, outcome=verdict.kind)
+                told = {"outcome": verdict.kind, "type": verdict.failure_type}
+                self._observer.saw(Event.REPORTED, ref, **told)
             case Done():
                 self._observer.saw(Event.CLOSED, ref, outcome=verdict.kind)
             case Dead():

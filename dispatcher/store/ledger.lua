@@ -20,11 +20,16 @@
 --   dead                        1: AWS will not take it
 --   begun                       begin's answer, for its replay
 --   percent note                what the handler last said
+--   since pipeline              when it was first offered; whose it is, as JSON: for people
+--   outcome told                of a reported or dead one: how it ended, and what AWS was told, without a token
 -- dispatcher:job:<id>:timeline  list of [time, event, detail], the newest 40
 -- dispatcher:index:<provider>   zset of jobs that somebody works on, scored by when somebody must look
 -- dispatcher:resting:<provider> zset alike, of those that wait for a time: they take no slot
+-- dispatcher:waiting:<provider> zset for people: on offer and nobody's, scored by the newest offer; 24 h
+-- dispatcher:dead:<provider>    zset for people: dead letters, scored by when they became so; 8 days
 -- dispatcher:paused             set of providers
 -- dispatcher:history            list of finished jobs, newest first, at most 10,000, 7 days
+-- dispatcher:counts             hash: what the fleet has counted so far, see metrics.py; 30 days
 -- dispatcher:sweep              hash: the last sweep, and until when sweeps see nothing
 --
 -- Keys are built here from the job's id, so this needs one Redis with replicas, not a Redis Cluster.
@@ -56,6 +61,12 @@ local function usable(key, kind)
   if found == 'none' or found == kind then return true end
   damaged[#damaged + 1] = {key, 'is a ' .. found .. ', not a ' .. kind}
   return false
+end
+
+-- What processes have counted since their last call rides on this one.
+if args.counts and usable('dispatcher:counts', 'hash') then
+  for name, by in pairs(args.counts) do redis.call('HINCRBY', 'dispatcher:counts', name, string.format('%.0f', by)) end
+  redis.call('PEXPIRE', 'dispatcher:counts', 30 * DAY)
 end
 
 local STATES = {queued = true, running = true, finished = true, reported = true}
@@ -137,8 +148,27 @@ local function indexed(type)
   return index and resting
 end
 
+-- Lists for people: nothing is decided by them.
+local LISTED = {waiting = DAY, dead = 8 * DAY}
+
+local function list(kind, job, type)
+  local key = 'dispatcher:' .. kind .. ':' .. provider(type)
+  if not usable(key, 'zset') then return end
+  redis.call('ZADD', key, string.format('%.0f', now), job)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now - LISTED[kind]))
+  redis.call('PEXPIRE', key, LISTED[kind])
+end
+
+local function unlist(job, type)
+  for kind in pairs(LISTED) do
+    local key = 'dispatcher:' .. kind .. ':' .. provider(type)
+    if usable(key, 'zset') then redis.call('ZREM', key, job) end
+  end
+end
+
 -- Whether there are indexes that the job could be in.
 local function unlook(job, type)
+  unlist(job, type)
   if not indexed(type) then return false end
   redis.call('ZREM', index_key(type), job)
   redis.call('ZREM', resting_key(type), job)
@@ -194,10 +224,11 @@ end
 local function offered(offer, r)
   if not r then
     local fields = reference(offer)
-    fields.state, fields.ack = 'queued', 'no'
+    fields.state, fields.ack, fields.since = 'queued', 'no', now
     write(offer.job, fields)
     keep(offer.job, DAY)
   end
+  if not r or (r.state == 'queued' and r.ack == 'no') then list('waiting', offer.job, offer.type) end
   if not r or r.state ~= 'reported' then
     write(offer.job, {offered = math.max(r and tonumber(r.offered) or 0, math.min(args.asked, now))})
     if offer.nonce then write(offer.job, {nonce = offer.nonce}) end
@@ -217,7 +248,7 @@ for _, offer in ipairs(args.offers) do
 end
 return reply({jobs = publish})
 
---- begin: {job, type, client, region, owner, nonce, only = {how = true}, window, fresh} -> {how, ...} or {drop}
+--- begin: {job, type, client, region, owner, nonce, only = {how = true}, pipeline, window, fresh} -> {how, ...} or {drop}
 local function drop(why) return reply({drop = why}) end
 
 local function answer(text, r)
@@ -273,7 +304,7 @@ local begun = cjson.encode({
 })
 local fields = {
   state = r.verdict and 'finished' or 'running', owner = args.owner, attempt = r.attempt + 1, deaths = deaths,
-  begun = begun,
+  begun = begun, pipeline = args.pipeline,
 }
 if calls then
   local tried = tried_with(r, nonce, offered)
@@ -325,9 +356,18 @@ if r == false then return reply({ok = false}) end
 local mine = r and r.owner == args.owner and (r.state == 'running' or r.state == 'finished')
 local key = record_key(args.job)
 
--- An operator acts on what nobody holds, such as a dead letter, and leaves what is known of it.
+-- An operator acts on what nobody holds, such as a dead letter, and leaves what is known of it. His verdict
+-- may end what is acknowledged and still runs: its owner learns from the next heartbeat that it is not his any
+-- more, as after a time limit. A verdict that is stored stands, unless AWS has refused it.
+local function overruled()
+  if not r or r.state == 'reported' then return false end
+  if r.dead then return true end
+  if args.arm == 'verdict' then return r.ack ~= 'no' and r.state ~= 'finished' end
+  return r.lease <= now or (r.state == 'queued' and r.ack ~= 'no')
+end
+
 if args.operator then
-  if not r or r.state == 'reported' or (r.lease > now and not r.dead) then return reply({ok = false}) end
+  if not overruled() then return reply({ok = false}) end
   for _, name in ipairs({'attempt', 'ack', 'starts', 'retries'}) do args[name] = r[name] end
 end
 
@@ -345,7 +385,8 @@ local function ended(outcome)
   if not usable('dispatcher:history', 'list') then return end
   redis.call('LPUSH', 'dispatcher:history', cjson.encode({
     at = now, job = args.job, type = r.type, client = r.client, region = r.region, outcome = outcome,
-    attempt = r.attempt,
+    attempt = r.attempt, worker = r.owner and host(r.owner), since = r.since, pipeline = r.pipeline,
+    message = args.message,
   }))
   redis.call('LTRIM', 'dispatcher:history', 0, 9999)
   redis.call('PEXPIRE', 'dispatcher:history', 7 * DAY)
@@ -368,7 +409,7 @@ function arms.again()
   if not may_write(r, args) then return false end
   rewrite('queued', {})
   lease_until(args.job, args.type, now + args.after, true)
-  note(args.job, 'to be run again', string.format('in %.0f s', args.after / 1000))
+  note(args.job, 'to be run again', string.format('in %.0f s: %s', args.after / 1000, args.why))
   return true
 end
 
@@ -383,6 +424,7 @@ function arms.park()
   if args.forget then redis.call('HDEL', key, 'verdict', 'finished') end
   write(args.job, {state = 'queued', ack = 'no', deaths = 0, publish_at = 0, lease = 0})
   unlook(args.job, r.type)
+  list('waiting', args.job, r.type)
   keep(args.job, DAY)
   note(args.job, 'parked', args.why)
   return true
@@ -390,11 +432,12 @@ end
 
 function arms.release()
   local held = r and (r.state == 'running' or r.state == 'finished')
+  local rests = r and args.operator and r.state == 'queued' and r.ack ~= 'no'
   local theirs = held and not r.dead and args.owner ~= '' and string.sub(r.owner, 1, #args.owner) == args.owner
-  if not theirs and not (held and args.operator) then return false end
+  if not theirs and not (held and args.operator) and not rests then return false end
   redis.call('HDEL', key, 'dead')
   if r.owner == args.owner then write(args.job, {deaths = 0}) end -- it lives, and gives the job back
-  lease_until(args.job, r.type, now + args.after, args.after > 0)
+  lease_until(args.job, r.type, now + args.after, args.after > 0 or rests)
   note(args.job, 'released', args.why)
   return true
 end
@@ -402,8 +445,9 @@ end
 function arms.dead()
   if mine and r.dead then return true end
   if not mine and not args.operator then return false end
-  write(args.job, {dead = 1})
+  write(args.job, {dead = 1, outcome = 'dead', told = args.told})
   unlook(args.job, r.type)
+  list('dead', args.job, r.type)
   keep(args.job, 7 * DAY)
   note(args.job, 'dead letter')
   ended('dead')
@@ -415,7 +459,7 @@ function arms.done()
   if not r or r.state == 'reported' then return args.accepted end
   if not mine and not args.accepted then return false end
   redis.call('HDEL', key, 'nonce', 'tried', 'verdict', 'begun', 'deadline', 'note', 'poll', 'dead')
-  write(args.job, {state = 'reported', owner = args.owner})
+  write(args.job, {state = 'reported', owner = args.owner, outcome = args.outcome, told = args.told})
   unlook(args.job, r.type)
   keep(args.job, DAY / 24)
   note(args.job, 'reported', args.outcome)

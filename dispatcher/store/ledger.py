@@ -5,7 +5,7 @@ What the facts mean is not decided here, nor in Lua: engine.lifecycle does that.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -35,8 +35,10 @@ from dispatcher.engine.model import (
     action_type,
 )
 from dispatcher.engine.times import Times
-from dispatcher.sdk import ActionType
+from dispatcher.metrics import Tally
+from dispatcher.sdk import ActionType, Pipeline
 
+HEADLINE = 300  # characters of a message that the history keeps
 Facts = dict[str, Any]
 
 
@@ -52,6 +54,7 @@ class RedisLedger:
     """`Ledger` on one Redis. Every script runs alone there, so each step is atomic.
 
     `damaged` is told the key of what cannot be read, and why: only an operator acts on that.
+    `counts` are taken along by each step.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class RedisLedger:
         redis: "Redis",
         times: Times,
         damaged: Callable[[str, str], None] = lambda _key, _why: None,
+        counts: Tally | None = None,
     ) -> None:
         self._redis = redis
         self._damaged = damaged
+        self._counts = counts or Tally()
         prelude, scripts = _sources()
         self._scripts = {name: redis.register_script(prelude + body) for name, body in scripts}
         self._fresh = milliseconds(times.fresh)
@@ -88,10 +93,16 @@ class RedisLedger:
         return [ref for ref in offers if ref.job_id in wanted]
 
     def begin(
-        self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None
+        self,
+        ref: JobRef,
+        owner: str,
+        nonce: str | None,
+        only: frozenset[How] | None,
+        pipeline: Pipeline | None = None,
     ) -> Begun | Dropped:
         kinds = None if only is None else {how.value: True for how in only}
-        given = _given(nonce=nonce, only=kinds)
+        known = None if pipeline is None else _text(asdict(pipeline))
+        given = _given(nonce=nonce, only=kinds, pipeline=known)
         answer = self._run(
             "begin",
             **_reference(ref),
@@ -148,8 +159,13 @@ class RedisLedger:
         return found if isinstance(found, str) else None
 
     def _run(self, name: str, **arguments: Any) -> Facts:
-        given = [json.dumps(arguments, separators=(",", ":"))]
-        answer: Facts = json.loads(self._reached(lambda: self._scripts[name](args=given)))
+        counted = self._counts.take()
+        given = [_text(arguments | _given(counts=counted or None))]
+        try:
+            answer: Facts = json.loads(self._reached(lambda: self._scripts[name](args=given)))
+        except LedgerDown:
+            self._counts.put_back(counted)
+            raise
         for key, why in answer.pop("damaged", ()):
             self._damaged(key, why)
         return answer
@@ -189,27 +205,43 @@ def _claim(claim: Claim) -> Facts:
 
 
 def _beat(beat: Beat) -> Facts:
-    # Lua's JSON reader takes no lone surrogate (os.fsdecode makes them): it would refuse all beats.
-    note = beat.note.encode("utf-8", "replace").decode()
     left = None if beat.left is None else milliseconds(beat.left)
-    return _claim(beat.claim) | _given(left=left, percent=beat.percent, note=note or None)
+    note = _readable(beat.note) or None
+    return _claim(beat.claim) | _given(left=left, percent=beat.percent, note=note)
+
+
+def _readable(text: str) -> str:
+    """Lua's JSON reader takes no lone surrogate (os.fsdecode makes them): it refuses the call."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _text(value: Facts) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _arm(arm: Arm) -> Facts:
     match arm:
         case Store(verdict):
-            text = json.dumps(asdict(verdict), separators=(",", ":"))
+            text = _text(asdict(verdict))
             return {"arm": "verdict", "verdict": text, "outcome": verdict.kind.value}
-        case Again(after):
-            return {"arm": "again", "after": milliseconds(after)}
+        case Again(after, why):
+            return {"arm": "again", "after": milliseconds(after), "why": why}
         case Park(why, forget):
             return {"arm": "park", "why": why, "forget": forget}
         case Release(after, why):
             return {"arm": "release", "why": why, "after": milliseconds(after)}
-        case Dead():
-            return {"arm": "dead"}
-        case Done(accepted, outcome):
-            return {"arm": "done", "accepted": accepted, "outcome": outcome}
+        case Dead(told):
+            return {"arm": "dead"} | _told(told)
+        case Done(accepted, outcome, told):
+            return {"arm": "done", "accepted": accepted, "outcome": outcome} | _told(told)
+
+
+def _told(verdict: Verdict | None) -> Facts:
+    """For people: whole in the record, and shortened in the history; no continuation token."""
+    if verdict is None:
+        return {}
+    text = _text(asdict(replace(verdict, token=None)))
+    return {"told": text, "message": _readable(verdict.message[:HEADLINE])}
 
 
 def _verdict(text: str) -> Verdict:

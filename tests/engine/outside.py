@@ -214,9 +214,14 @@ class LinedLedger:
         return timedelta(seconds=self._clock.monotonic())
 
     def begin(
-        self, ref: JobRef, owner: str, nonce: str | None, only: frozenset[How] | None
+        self,
+        ref: JobRef,
+        owner: str,
+        nonce: str | None,
+        only: frozenset[How] | None,
+        pipeline: Pipeline | None = None,
     ) -> Begun | Dropped:
-        return self._line("begin", lambda: self._ledger.begin(ref, owner, nonce, only))
+        return self._line("begin", lambda: self._ledger.begin(ref, owner, nonce, only, pipeline))
 
     def heartbeat(self, beats: Sequence[Beat]) -> frozenset[str]:
         return self._line("heartbeat", lambda: self._ledger.heartbeat(beats))

@@ -691,7 +691,7 @@ def test_a_nonce_that_changed_between_details_and_acknowledgement_is_not_ours(
     worker.job(ref)
 
     assert parked(world, ref) or world.record(ref)["state"] == "reported"
-    assert world.saw(Event.PARKED)
+    assert world.saw(Event.ACK_PARKED)
     assert world.puts == []
     world.clock.advance(31)
     assert world.offer(action) == [ref]

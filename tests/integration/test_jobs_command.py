@@ -86,14 +86,42 @@ def test_what_cannot_be_sent_is_said(busy: Fleet, redis: Redis) -> None:
 
     assert command(busy, "resend", held)[0::2] == (
         1,
-        f"{held} is running and has no result that could be sent; "
-        "`dispatcher jobs --state dead` lists those that have.\n",
+        f"{held} is running: it has no result yet; `jobs fail` ends it.\n",
     )
     assert "no such job" in command(busy, "resend", "unknown")[2]
     assert "no such job" in command(busy, "show", "not/an/id")[2]
     code, _, words = command(busy, DISPATCHER_REDIS_URL="redis://127.0.0.1:1/0")
     assert (code, words.startswith("DISPATCHER_REDIS_URL: no Redis answers")) == (1, True)
     busy.release(held)
+
+
+def test_a_job_that_runs_is_failed_and_its_handler_is_told_to_stop(busy: Fleet) -> None:
+    (job,) = busy.submit(configuration={"Do": "heed"})
+    busy.started(job)
+
+    assert command(busy, "release", job)[0] == 1, "a living worker holds it"
+    code, said, _ = command(busy, "fail", job, "--reason", "the host is gone")
+
+    assert (code, said) == (0, f"{job}: AWS is told by the next sweep that it failed.\n")
+    details = busy.ended(job)["result"]["request"]["failureDetails"]
+    assert details["type"] == "JobFailed"
+    assert details["message"] == "An operator ended the job: the host is gone"
+    eventually(lambda: busy.effects(job, "end"), "the handler stopped")
+    assert "AWS has its result" in command(busy, "fail", job)[2]
+
+
+def test_jobs_are_filtered_by_client_id_and_text(busy: Fleet) -> None:
+    (one,) = busy.submit(configuration={"Do": "heed"})
+    (other,) = busy.submit(client="tenant", configuration={"Do": "heed"})
+    busy.started(one)
+    busy.started(other)
+
+    assert set(listed(busy, "--client", "tenant")) == {other}
+    assert set(listed(busy, "--job", one[:13])) == {one}
+    assert set(listed(busy, "--text", "TENANT")) == {other}
+    assert listed(busy)[one]["pipeline"], "whose it is"
+    busy.release(one)
+    busy.release(other)
 
 
 def test_no_list_shows_what_a_job_is_begun_or_continued_with(busy: Fleet, redis: Redis) -> None:

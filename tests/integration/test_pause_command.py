@@ -80,7 +80,7 @@ def test_workers_are_listed_by_provider_with_what_they_do(staffed: Fleet) -> Non
     table = dispatcher(staffed, "workers")[1].splitlines()
 
     assert (found["state"], found["slots"], found["running"]) == ("working", 3, 1)
-    assert table[0].split() == ["PROVIDER", "STATE", "SLOTS", "RUNNING", "WORKERS"]
+    assert table[0].split() == ["PROVIDER", "STATE", "SLOTS", "RUNNING", "WORKERS", "DRAINING"]
     assert table[1].split()[:4] == ["Probe", "working", "3", "1"]
     staffed.release(held)
 

@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from dispatcher.engine.model import Crew, LedgerDown
 from dispatcher.engine.times import Times
+from dispatcher.metrics import Tally
 from dispatcher.redis_server import free_port
 from dispatcher.sdk import ActionType, Owner
 from dispatcher.store.audit import Audit
@@ -59,7 +60,7 @@ def test_a_crew_does_not_count_who_withdrew(fleet: RedisFleet) -> None:
     fleet.announce("node-1", {"Acme": 4, "Mine": 2})
     fleet.announce("node-2", {"Acme": 3})
 
-    fleet.withdraw("node-1", ["Acme", "Mine", "Nobodys"])
+    fleet.withdraw("node-1", ["Acme", "Mine", "Nobodys"], NO_TIME)
 
     assert fleet.crew("Acme").slots == 3
     assert fleet.crew("Mine").slots == 0
@@ -170,7 +171,11 @@ def test_a_redis_that_is_away_is_said_to_be_down() -> None:
         for ask in (
             lambda: fleet.crew("Acme"),
             lambda: fleet.announce("node-1", {"Acme": 1}),
-            lambda: fleet.withdraw("node-1", ["Acme"]),
+            lambda: fleet.withdraw("node-1", ["Acme"], NO_TIME),
+            fleet.providers,
+            lambda: fleet.staff({"Acme"}),
+            fleet.counts,
+            fleet.now,
             lambda: fleet.rested([(DEPLOY, EU)]),
             lambda: fleet.take_turn(DEPLOY, EU, "poller-1"),
             lambda: fleet.end_turn(DEPLOY, EU, "poller-1", A_WHILE, A_WHILE),
@@ -202,7 +207,61 @@ def test_workers_are_told_by_provider_as_long_as_they_announce_themselves(
     fleet.announce("node-2", {"Acme": 3})
     redis.hset("dispatcher:slots:Acme", "gone", "9 1")
 
-    assert fleet.workers() == {"Acme": {"node-1": 4, "node-2": 3}, "Mine": {"node-1": 2}}
+    acme, mine = fleet.staff(fleet.providers())
+    assert (acme.provider, acme.workers, acme.slots) == ("Acme", {"node-1": 4, "node-2": 3}, 7)
+    assert (mine.provider, mine.workers) == ("Mine", {"node-1": 2})
+    assert 0 < redis.ttl("dispatcher:providers") <= 8 * 86_400
+
+
+def test_who_leaves_has_no_slots_and_is_shown_until_its_grace_is_over(
+    fleet: RedisFleet, redis: Redis
+) -> None:
+    fleet.announce("node-1", {"Acme": 4})
+    fleet.announce("node-2", {"Acme": 3})
+
+    fleet.withdraw("node-1", ["Acme"], timedelta(seconds=25))
+
+    (acme,) = fleet.staff({"Acme"})
+    assert (acme.draining, acme.workers) == (["node-1"], {"node-2": 3})
+    assert fleet.crew("Acme").slots == 3
+    redis.hset("dispatcher:slots:Acme", "node-1", "0 1")
+    assert fleet.staff({"Acme"})[0].draining == []
+
+
+def test_a_provider_is_told_with_its_jobs_and_a_damaged_key_counts_as_empty(
+    fleet: RedisFleet, redis: Redis
+) -> None:
+    seconds, _ = redis.time()
+    redis.zadd("dispatcher:index:Acme", {"runs-1": 0, "runs-2": 0})
+    redis.zadd("dispatcher:resting:Acme", {"later": 0})
+    redis.zadd("dispatcher:waiting:Acme", {"waits": (seconds - 7) * 1000})
+    redis.set("dispatcher:dead:Acme", "no zset")
+    fleet.pause("Acme")
+
+    (acme,) = fleet.staff({"Acme"})
+
+    assert (acme.running, acme.retrying, acme.dead, acme.paused) == (2, 1, 0, True)
+    assert timedelta(seconds=7) <= acme.waiting["waits"] < timedelta(seconds=9)
+    assert fleet.providers() == {"Acme"}, "paused, so it is known"
+
+
+def test_counts_ride_on_the_end_of_a_turn_and_are_kept_while_redis_is_away(
+    redis: Redis,
+) -> None:
+    counts = Tally()
+    counts.add("polls", "Acme", "empty", by=2)
+    away = Redis.from_url(
+        f"redis://127.0.0.1:{free_port()}/0", decode_responses=True, retry=Retry(NoBackoff(), 0)
+    )
+    with away, pytest.raises(LedgerDown):
+        RedisFleet(away, Times(), counts).end_turn(DEPLOY, EU, "poller-1", A_WHILE, NO_TIME)
+    fleet = RedisFleet(redis, Times(), counts)
+
+    fleet.end_turn(DEPLOY, EU, "poller-1", A_WHILE, NO_TIME)
+    fleet.end_turn(DEPLOY, EU, "poller-1", A_WHILE, NO_TIME)
+
+    assert fleet.counts() == {"polls|Acme|empty": "2"}
+    assert 0 < redis.ttl("dispatcher:counts") <= 30 * 86_400
 
 
 def test_a_pause_has_no_end_but_resume(fleet: RedisFleet, redis: Redis) -> None:

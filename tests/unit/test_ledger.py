@@ -32,6 +32,7 @@ from dispatcher.engine.model import (
     action_type,
 )
 from dispatcher.engine.times import Times
+from dispatcher.metrics import Tally
 from dispatcher.redis_server import free_port
 from dispatcher.store.ledger import RedisLedger
 
@@ -1532,11 +1533,133 @@ def test_an_operator_ends_a_job_that_nobody_holds(ledger: RedisLedger, redis: Re
     assert (sent.how, sent.verdict, sent.ack, sent.starts) == (How.SEND, GONE, Ack.SURE, 1)
 
 
-@pytest.mark.parametrize("arm", [Release(timedelta(), "now"), Store(GONE), Dead()])
+@pytest.mark.parametrize("arm", [Release(timedelta(), "now"), Dead()])
 def test_an_operator_may_not_touch_what_somebody_holds_or_nobody_knows(
-    ledger: RedisLedger, arm: Release | Store | Dead
+    ledger: RedisLedger, arm: Release | Dead
 ) -> None:
     assert not ledger.overrule(JOB, arm)
     started_by(ledger, "host/task/1")
 
     assert not ledger.overrule(JOB, arm)
+
+
+def test_an_operator_ends_a_job_that_runs_and_its_owner_learns_that_it_is_not_his(
+    ledger: RedisLedger,
+) -> None:
+    claim = started_by(ledger, "host/task/1")
+
+    assert ledger.overrule(JOB, Store(GONE))
+
+    assert ledger.heartbeat([Beat(claim, HOUR)]) == {"host/task/1"}
+    assert not ledger.finish(claim, Store(WELL))
+    assert not ledger.finish(claim, Again(SOON))
+    sent = begin(ledger, "host/other/2", only=SETTLE)
+    assert (sent.how, sent.verdict, sent.ack) == (How.SEND, GONE, Ack.SURE)
+
+
+def test_an_operator_ends_nothing_before_its_acknowledgement_or_after_its_result(
+    ledger: RedisLedger,
+) -> None:
+    offer(ledger)
+    assert not ledger.overrule(JOB, Store(GONE))
+    begin(ledger, "host/task/1")
+    assert not ledger.overrule(JOB, Store(GONE))
+    ended_by(ledger, "host/task/1")
+    assert not ledger.overrule(JOB, Store(GONE))
+
+
+def test_an_operator_ends_the_wait_for_a_retry(ledger: RedisLedger, redis: Redis) -> None:
+    claim = started_by(ledger, "host/task/1")
+    ledger.finish(replace(claim, retries=1), Again(HOUR, "ConnectionError"))
+
+    assert ledger.overrule(JOB, Release(timedelta(), "released"))
+
+    assert begin(ledger, "host/other/2").how is How.AGAIN
+
+
+# For people
+
+
+def test_a_job_is_listed_where_it_stands_and_in_one_list_alone(
+    ledger: RedisLedger, redis: Redis
+) -> None:
+    def lists() -> list[str]:
+        kinds = ("index", "resting", "waiting", "dead")
+        return [kind for kind in kinds if redis.zscore(f"dispatcher:{kind}:Acme", JOB.job_id)]
+
+    offer(ledger)
+    assert lists() == ["waiting"]
+    claim = started_by(ledger, "host/task/1")
+    assert lists() == ["index"]
+    ledger.finish(replace(claim, retries=1), Again(HOUR))
+    assert lists() == ["resting"]
+    ledger.overrule(JOB, Store(WELL))
+    assert lists() == ["index"]
+    sent = begin(ledger, "host/other/2", only=SETTLE).claim("host/other/2")
+    ledger.finish(sent, Dead())
+    assert lists() == ["dead"]
+    ledger.overrule(JOB, Release(timedelta(), "again"))
+    assert lists() == ["index"]
+    sent = begin(ledger, "host/other/3", only=SETTLE).claim("host/other/3")
+    ledger.finish(sent, Done(accepted=True, outcome="success"))
+    assert lists() == []
+
+
+def test_a_parked_job_waits_again(ledger: RedisLedger, redis: Redis) -> None:
+    offer(ledger)
+    claim = begin(ledger, "host/task/1").claim("host/task/1")
+
+    ledger.finish(claim, Park("refused"))
+
+    assert redis.zscore("dispatcher:waiting:Acme", JOB.job_id)
+    assert 0 < redis.pttl("dispatcher:waiting:Acme") <= DAY / timedelta(milliseconds=1)
+
+
+def test_what_waits_no_more_for_a_day_is_forgotten(ledger: RedisLedger, redis: Redis) -> None:
+    redis.zadd("dispatcher:waiting:Acme", {"taken-by-another": 1})
+
+    offer(ledger)
+
+    assert members(redis, "dispatcher:waiting:Acme") == [JOB.job_id]
+
+
+def test_what_aws_was_told_is_kept_without_its_token(ledger: RedisLedger, redis: Redis) -> None:
+    told = Verdict(Kind.CONTINUE, "half done \ud800", token="canary-token", percent=50)
+    claim = started_by(ledger, "host/task/1")
+    ledger.finish(claim, Store(told))
+
+    ledger.finish(claim, Done(accepted=True, outcome="continue", told=told))
+
+    kept = " ".join(map(str, redis.hgetall(KEY).values()))
+    (line,) = redis.lrange("dispatcher:history", 0, -1)
+    assert "half done" in kept
+    assert "canary-token" not in kept + str(line)
+    assert json.loads(str(line))["message"] == "half done ?"
+
+
+def test_the_history_keeps_the_beginning_of_a_message(ledger: RedisLedger, redis: Redis) -> None:
+    told = Verdict(Kind.FAILURE, "x" * 5_000, failure_type="JobFailed")
+    claim = ended_by(ledger, "host/task/1")
+
+    ledger.finish(claim, Dead(told))
+
+    (line,) = redis.lrange("dispatcher:history", 0, -1)
+    assert json.loads(str(line))["message"] == "x" * 300
+
+
+def test_counts_ride_on_any_step_and_are_kept_while_redis_is_away(redis: Redis) -> None:
+    counts = Tally()
+    ledger = RedisLedger(redis, TIMES, counts=counts)
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as away:
+        counts.add("results", "Acme", "success")
+        with pytest.raises(LedgerDown):
+            RedisLedger(away, TIMES, counts=counts).due([JOB.type], 9)
+
+    ledger.due([JOB.type], 9)
+    ledger.heartbeat([])
+    counts.add("results", "Acme", "success", by=2)
+    offer(ledger)
+
+    assert redis.hgetall("dispatcher:counts") == {"results|Acme|success": "3"}
+    assert redis.pttl("dispatcher:counts") > 29 * DAY / timedelta(milliseconds=1)

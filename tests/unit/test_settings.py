@@ -11,6 +11,7 @@ CANARY = "canary-9d2e"
 WRONG = {
     "DISPATCHER_REDIS_URL": f"http://{CANARY}",
     "DISPATCHER_BROKER_URL": f"{CANARY}://host",
+    "DISPATCHER_ALLOW_INSECURE_REDIS": CANARY,
     "DISPATCHER_REGIONS": f"eu-west-1,{CANARY}",
     "DISPATCHER_CLIENT_TOKENS": f'{{"client": "{CANARY}"}}',
     "DISPATCHER_POLL_INTERVAL": CANARY,
@@ -167,6 +168,17 @@ def test_what_is_printed_of_settings_holds_no_password() -> None:
 
 def test_every_setting_has_a_variable_of_its_own() -> None:
     assert len(set(VARIABLES.values())) == len(Settings.model_fields)
+
+
+@pytest.mark.parametrize("said", ["true", "false", "1", "0", "True"])
+def test_an_insecure_redis_is_allowed_in_so_many_words(said: str) -> None:
+    found = read({"DISPATCHER_ALLOW_INSECURE_REDIS": said})
+
+    assert found.allow_insecure_redis == (said in {"true", "1", "True"})
+    assert not read({}).allow_insecure_redis
+    assert faults(ALLOW_INSECURE_REDIS="2") == [
+        "DISPATCHER_ALLOW_INSECURE_REDIS: give true or false."
+    ]
 
 
 def test_query_params_are_values_of_a_providers_queryable_key() -> None:

@@ -1,0 +1,213 @@
+"""What is counted, how it travels, and what Flower's /metrics says of it."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+import dispatcher
+from dispatcher.engine.model import Claim, Dead, Done, JobRef, Kind, Store, Verdict, action_type
+from dispatcher.engine.ports import Event
+from dispatcher.engine.times import Times
+from dispatcher.metrics import COUNTERS, GAUGES, LATENCY, PREFIX, UP, Counting, Tally, counted
+from dispatcher.monitor.gauges import VALUES, install
+from dispatcher.monitor.readings import Readings
+from dispatcher.redis_server import free_port
+from dispatcher.store.fleet import RedisFleet
+from dispatcher.store.ledger import RedisLedger
+
+REF = JobRef("job-1", "client-1", action_type("ThirdParty.Deploy.Acme.1"), "eu-west-1")
+ALERTS = Path(dispatcher.__file__).parent / "docs" / "samples" / "alerts.yaml"
+
+
+def sums(tally: Tally) -> dict[str, int]:
+    return dict(tally.take())
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "counts"),
+    [
+        (Event.ACKNOWLEDGED, {}, {"acknowledgements|Acme|accepted": 1}),
+        (Event.ACK_PARKED, {"why": "x"}, {"acknowledgements|Acme|refused": 1}),
+        (Event.SWEPT, {"why": "its process is gone"}, {"recoveries|Acme|its_process_is_gone": 1}),
+        (Event.CLOSED, {}, {"results|Acme|closed": 1}),
+        (Event.DEAD, {}, {"results|Acme|dead": 1, "events|Acme|dead": 1}),
+        (Event.REPORTED, {"outcome": "success", "type": None}, {"results|Acme|success": 1}),
+        (
+            Event.REPORTED,
+            {"outcome": "failure", "type": "JobFailed"},
+            {"results|Acme|failure": 1, "failures|Acme|JobFailed": 1},
+        ),
+    ],
+)
+def test_what_happens_to_a_job_is_counted(
+    event: Event, fields: dict[str, object], counts: dict[str, int]
+) -> None:
+    tally = Tally()
+
+    Counting(tally).saw(event, REF, **fields)
+
+    assert sums(tally) == counts
+
+
+def test_polls_are_counted_by_what_came_of_them() -> None:
+    tally, kind = Tally(), "ThirdParty.Deploy.Acme.1"
+    counting = Counting(tally)
+
+    counting.saw(Event.POLLED, action_type=kind, offers=5, new=2)
+    counting.saw(Event.POLLED, action_type=kind, offers=0, new=0)
+    counting.saw(Event.POLL_THROTTLED, action_type=kind)
+
+    assert sums(tally) == {
+        "polls|Acme|jobs": 1,
+        "offers|Acme|new": 2,
+        "offers|Acme|known": 3,
+        "polls|Acme|empty": 1,
+        "polls|Acme|throttled": 1,
+        "events|Acme|poll_throttled": 1,
+    }
+
+
+def test_what_another_release_counted_is_passed_over() -> None:
+    found = counted({"results|Acme|success": "3", "later|x": "1", "results|Acme": "1", "polls": ""})
+
+    assert [(one.name, one.values, one.sum) for one in found] == [
+        ("results", ["Acme", "success"], 3)
+    ]
+
+
+def scrape(redis: Redis) -> dict[str, dict[tuple[str, ...], float]]:
+    registry = CollectorRegistry()
+    install(Readings(redis, Times(), {"Acme"}, lambda _provider: 7), registry)
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in families:
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+    return found
+
+
+def test_a_scrape_tells_the_fleet_and_what_it_counted(redis: Redis) -> None:
+    counts = Tally()
+    counting = Counting(counts)
+    counting.called("PollForJobs", "ok", 0.2)
+    counting.called("PollForJobs", "Throttled", 7)
+    ledger, fleet = RedisLedger(redis, Times(), counts=counts), RedisFleet(redis, Times())
+    fleet.announce("w@host/1", {"Acme": 4})
+    ledger.offer("poll-1", ledger.now(), {REF: None})
+
+    told = scrape(redis)
+
+    acme = ("Acme",)
+    assert told["codepipeline_ledger_up"][()] == 1
+    assert told["codepipeline_slots"][acme] == 4
+    assert told["codepipeline_jobs_waiting"][acme] == 1
+    assert told["codepipeline_oldest_waiting_seconds"][acme] < 5
+    assert told["codepipeline_queue_messages"][acme] == 7
+    assert told["codepipeline_paused"][acme] == 0
+    assert told["codepipeline_aws_calls_total"][("PollForJobs", "Throttled")] == 1
+    buckets = told["codepipeline_aws_seconds_bucket"]
+    assert [buckets[le, "PollForJobs"] for le in ("0.1", "0.25", "5.0", "10.0", "+Inf")] == [
+        0, 1, 1, 2, 2,
+    ]  # fmt: skip
+    assert told["codepipeline_aws_seconds_sum"][("PollForJobs",)] == pytest.approx(7.2)
+
+
+def test_without_redis_a_scrape_says_so_and_does_not_fail() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as away:
+        assert scrape(away) == {"codepipeline_ledger_up": {(): 0}}
+
+
+def test_no_label_names_a_job_or_a_client() -> None:
+    labels = {label for metric in (*COUNTERS, *GAUGES, LATENCY) for label in metric.labels}
+
+    assert labels == {
+        "provider", "result", "kind", "outcome", "type", "cause", "event", "operation",
+    }  # fmt: skip
+    assert VALUES.keys() == {metric.name for metric in GAUGES}
+
+
+def test_each_metric_of_the_alert_rules_exists() -> None:
+    known = {PREFIX + metric.name for metric in (*GAUGES, UP)}
+    known |= {f"{PREFIX}{metric.name}_total" for metric in COUNTERS}
+    known |= {f"{PREFIX}{LATENCY.name}_bucket"}
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+
+    for rule in group["rules"]:
+        named = set(re.findall(r"codepipeline_\w+", rule["expr"]))
+        assert named, rule["alert"]
+        assert named <= known, rule["alert"]
+        assert rule["annotations"]["summary"]
+
+
+def test_each_event_of_the_alert_rules_exists() -> None:
+    named = set(re.findall(r'event="(\w+)"', ALERTS.read_text()))
+
+    assert named
+    assert named <= {event.name.lower() for event in Event}
+
+
+# The board of the pages.
+
+
+def test_the_board_has_what_lives_and_what_ended_each_job_once(redis: Redis) -> None:
+    ledger = RedisLedger(redis, Times())
+    RedisFleet(redis, Times()).announce("w@host/1", {"Acme": 4})
+    ledger.offer("poll-1", ledger.now(), {REF: None})
+    ledger.begin(REF, "w@host/task/1", "nonce", None)
+    claim = Claim(REF, "w@host/task/1", attempt=1)
+    told = Verdict(Kind.FAILURE, "the tests failed", failure_type="JobFailed")
+    ledger.finish(claim, Store(told))
+    ledger.finish(claim, Dead(told))
+    readings = Readings(redis, Times(), set(), lambda _provider: 0)
+
+    board = readings.board()
+    story = readings.job(REF.job_id)
+
+    assert [(job.job_id, job.state, job.message) for job in board.jobs] == [
+        ("job-1", "dead", "the tests failed")
+    ]
+    assert [row.dead for row in board.providers] == [1]
+    assert story
+    assert story.verdict
+    assert story.verdict["failure_type"] == "JobFailed"
+    assert "token" not in story.verdict
+    assert [step.event for step in story.steps][-1] == "dead letter"
+
+
+def test_a_job_whose_record_is_gone_is_told_from_the_history(redis: Redis) -> None:
+    ledger = RedisLedger(redis, Times())
+    ledger.offer("poll-1", ledger.now(), {REF: None})
+    ledger.begin(REF, "w@host/task/1", "nonce", None)
+    ledger.finish(
+        Claim(REF, "w@host/task/1", attempt=1), Done(accepted=True, outcome="success", told=None)
+    )
+    redis.delete("dispatcher:job:job-1", "dispatcher:job:job-1:timeline")
+
+    story = Readings(redis, Times(), set(), lambda _provider: 0).job("job-1")
+
+    assert story
+    assert (story.record.outcome, story.record.worker) == ("success", "w@host")
+    assert list(story.steps) == []
+
+
+def test_what_aws_has_ceased_to_offer_waits_no_more(redis: Redis) -> None:
+    ledger = RedisLedger(redis, Times())
+    ledger.offer("poll-1", ledger.now(), {REF: None})
+    redis.zincrby("dispatcher:waiting:Acme", -91_000, "job-1")
+    ours = Readings(redis, Times(), {"Acme"}, lambda _provider: 0)
+    queued = Readings(redis, Times(), {"Acme"}, lambda _provider: 1)
+
+    assert (ours.board().jobs, ours.board().providers[0].waiting) == ([], 0)
+    (row,) = queued.providers()
+    assert row.waiting == 1
+    assert row.oldest
+    assert row.oldest < timedelta(seconds=5)
