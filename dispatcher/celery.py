@@ -87,10 +87,20 @@ def _load(app: Celery) -> Report:
     return Report((), where.faults + asked.faults, wrong)
 
 
+def _prepare_flower(app: Celery) -> None:
+    """Where `flower` is the command: what it needs to know before it reads its options."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.invoked_subcommand == "flower":
+        from dispatcher.monitor.install import install  # noqa: PLC0415 - Flower's alone
+
+        install(app)
+
+
 survive_lost_connections()
 app = Celery("dispatcher", set_as_current=True)
 app.add_defaults(_configure)
 app.steps["consumer"].add(worker.Attendant)
+_prepare_flower(app)
 _loaded = Report()
 
 
