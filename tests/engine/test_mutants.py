@@ -104,6 +104,7 @@ DELETES = lua(
     (
         """write(args.job, {state = 'queued', ack = 'no', deaths = 0, publish_at = 0, lease = 0})
   unlook(args.job, r.type)
+  list('waiting', args.job, r.type)
   keep(args.job, DAY)
   note(args.job, 'parked', args.why)""",
         """unlook(args.job, r.type)
