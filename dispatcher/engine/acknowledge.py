@@ -1,13 +1,13 @@
 """One delivery's acknowledgement: tries until AWS's answers say whose the job is.
 
-Carries out what lifecycle decides; knows the calls and the pauses, and changes no record."""
+Carries out what handshake decides; knows the calls and the pauses, and changes no record."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from dispatcher.engine import lifecycle
+from dispatcher.engine import handshake
+from dispatcher.engine.handshake import Acknowledged, Handshake, Leave, ReadAgain, Send, Step
 from dispatcher.engine.jobs import Jobs
-from dispatcher.engine.lifecycle import Acknowledged, Handshake, Leave, ReadAgain, Send, Step
 from dispatcher.engine.model import (
     Begun,
     Denied,
@@ -42,7 +42,7 @@ class Acknowledger:
         self._times = times
 
     def acknowledge(self, begun: Begun) -> Acknowledged | Park | Leave:
-        known = lifecycle.handshake(begun)
+        known = handshake.opening(begun)
         if isinstance(known, Park):
             return known
         left = self._times.fresh - begun.offer_age
@@ -51,7 +51,7 @@ class Acknowledger:
             known, step = self._try(begun.ref, known, lambda: self._clock.monotonic() < fresh_until)
             if isinstance(step, Acknowledged | Park | Leave):
                 return step
-        return lifecycle.out_of_tries(known)
+        return handshake.out_of_tries(known)
 
     def _pauses(self) -> Iterator[None]:
         """One go at once, then more with growing pauses, as long as its answer may come in time.
@@ -67,19 +67,19 @@ class Acknowledger:
 
     def _try(self, ref: JobRef, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
         """One try, and what it taught; Send and ReadAgain mean that another is worth it."""
-        step = lifecycle.next_try(known, fresh=fresh())
+        step = handshake.next_try(known, fresh=fresh())
         if isinstance(step, ReadAgain):
             current = self._current_nonce(ref)
             if current is None:
                 return known, step
             known = replace(known, nonce=current, read_again=True)
-            step = lifecycle.next_try(known, fresh=fresh())
+            step = handshake.next_try(known, fresh=fresh())
         return self._send(ref, known, fresh) if isinstance(step, Send) else (known, step)
 
     def _send(self, ref: JobRef, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
         another = Send(known.nonce)
         try:
-            return known, lifecycle.accepted(known, self._jobs.acknowledge(ref, known.nonce))
+            return known, handshake.accepted(known, self._jobs.acknowledge(ref, known.nonce))
         except (Malformed, Unanswered):  # an answer that cannot be read may have been a yes
             return replace(known, unanswered=known.unanswered | {known.nonce}), another
         except SAYS_NOTHING as error:
@@ -89,11 +89,11 @@ class Acknowledger:
             current = self._current_nonce(ref)
             if current is None:
                 return known, another
-            step = lifecycle.refused_nonce(known, current, fresh=fresh())
+            step = handshake.refused_nonce(known, current, fresh=fresh())
             return replace(known, nonce=current), step
         except PortError as error:
             self._observer.saw(Event.ACK_REFUSED, ref, error=error)
-            return known, lifecycle.refused_otherwise(known)
+            return known, handshake.refused_otherwise(known)
 
     def _current_nonce(self, ref: JobRef) -> str | None:
         """A third-party job's from its details, a custom one's from its newest offer."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from dispatcher.engine import lifecycle
 from dispatcher.engine.acknowledge import Acknowledger
+from dispatcher.engine.handshake import Acknowledged, Leave
 from dispatcher.engine.jobs import Jobs
-from dispatcher.engine.lifecycle import Acknowledged, Leave
 from dispatcher.engine.model import (
     ApiError,
     Begun,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 from redis import Redis
 
-from dispatcher.engine import delivery, lifecycle
+from dispatcher.engine import delivery, handshake, lifecycle
+from dispatcher.engine.handshake import Handshake, Step
 from dispatcher.engine.leases import Held, Leases
-from dispatcher.engine.lifecycle import Handshake, Step
 from dispatcher.engine.model import Ack, Again, Begun, How, Overdue, Store
 from dispatcher.engine.report import Reporter
 from dispatcher.engine.sweep import Sweeper
@@ -75,12 +75,12 @@ def no_random_part(patch: pytest.MonkeyPatch) -> None:
 
 
 def any_age(patch: pytest.MonkeyPatch) -> None:
-    next_try = lifecycle.next_try
+    next_try = handshake.next_try
 
     def always(known: Handshake, *, fresh: bool) -> Step:
         return next_try(known, fresh=True)
 
-    patch.setattr(lifecycle, "next_try", always)
+    patch.setattr(handshake, "next_try", always)
 
 
 def no_new_acknowledgement(patch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from datetime import timedelta
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.engine import lifecycle
-from dispatcher.engine.lifecycle import Acknowledged, Handshake, Leave, ReadAgain, Send
+from dispatcher.engine import handshake, lifecycle
+from dispatcher.engine.handshake import Acknowledged, Handshake, Leave, ReadAgain, Send
 from dispatcher.engine.model import Ack, Again, Crew, Dead, How, Park, Release, Store
 from dispatcher.engine.times import Pace, Times
 from dispatcher.sdk import ActionSpec, ActionType, Owner, Retry
@@ -28,14 +28,14 @@ handshakes = st.builds(
 
 @given(handshakes, st.booleans())
 def test_no_nonce_is_sent_that_is_neither_fresh_nor_tried(known: Handshake, fresh: bool) -> None:
-    step = lifecycle.next_try(known, fresh=fresh)
+    step = handshake.next_try(known, fresh=fresh)
 
     assert (step == Send(known.nonce)) == (fresh or known.nonce in known.tried)
 
 
 @given(handshakes)
 def test_a_nonce_is_read_again_once_at_most(known: Handshake) -> None:
-    step = lifecycle.next_try(known, fresh=False)
+    step = handshake.next_try(known, fresh=False)
 
     assert not (known.read_again and isinstance(step, ReadAgain))
 
@@ -44,7 +44,7 @@ def test_a_nonce_is_read_again_once_at_most(known: Handshake) -> None:
 def test_what_may_have_been_acknowledged_unseen_is_never_parked_for_its_age(
     known: Handshake, fresh: bool
 ) -> None:
-    steps = [lifecycle.next_try(known, fresh=fresh), lifecycle.out_of_tries(known)]
+    steps = [handshake.next_try(known, fresh=fresh), handshake.out_of_tries(known)]
 
     if known.unanswered:
         assert not any(isinstance(step, Park) for step in steps)
@@ -55,7 +55,7 @@ def test_what_may_have_been_acknowledged_unseen_is_never_parked_for_its_age(
 def test_a_job_is_ours_only_by_a_current_nonce_of_which_we_have_evidence(
     known: Handshake, current: str, fresh: bool
 ) -> None:
-    step = lifecycle.refused_nonce(known, current, fresh=fresh)
+    step = handshake.refused_nonce(known, current, fresh=fresh)
 
     evidence = current in known.tried | known.unanswered
     assert isinstance(step, Acknowledged) == (evidence and current == known.nonce)
@@ -69,10 +69,10 @@ def test_a_job_is_ours_only_by_a_current_nonce_of_which_we_have_evidence(
 @given(handshakes, nonces, st.text())
 def test_only_a_stored_verdict_is_forgotten(known: Handshake, current: str, status: str) -> None:
     steps = [
-        lifecycle.next_try(known, fresh=False),
-        lifecycle.accepted(known, status),
-        lifecycle.refused_nonce(known, current, fresh=True),
-        lifecycle.refused_otherwise(known),
+        handshake.next_try(known, fresh=False),
+        handshake.accepted(known, status),
+        handshake.refused_nonce(known, current, fresh=True),
+        handshake.refused_otherwise(known),
     ]
 
     for step in steps:

@@ -5,14 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dispatcher.engine import lifecycle
+from dispatcher.engine import handshake, lifecycle
+from dispatcher.engine.handshake import Acknowledged, Handshake, Leave, ReadAgain, Send
 from dispatcher.engine.lifecycle import (
-    Acknowledged,
-    Handshake,
-    Leave,
     Put,
-    ReadAgain,
-    Send,
     Start,
 )
 from dispatcher.engine.model import (
@@ -90,42 +86,42 @@ def gives_up(step: object) -> bool:
 def test_an_acknowledgement_sets_out_with_what_begin_answered() -> None:
     inherited = replace(begun(How.INHERITED, Ack.NO), tried=frozenset({"nonce-1"}))
 
-    assert lifecycle.handshake(inherited) == INHERITED
+    assert handshake.opening(inherited) == INHERITED
 
 
 def test_a_job_whose_nonce_nobody_knows_is_parked() -> None:
     def unknown(how: How) -> object:
-        return lifecycle.handshake(replace(begun(how, Ack.NO), nonce=None))
+        return handshake.opening(replace(begun(how, Ack.NO), nonce=None))
 
     assert unknown(How.INHERITED) == Park("no nonce is known")
     assert unknown(How.SEND) == Park("no nonce is known", forget=True)
 
 
 def test_a_nonce_that_was_read_in_time_is_sent() -> None:
-    assert lifecycle.next_try(FRESH, fresh=True) == Send("nonce-1")
+    assert handshake.next_try(FRESH, fresh=True) == Send("nonce-1")
 
 
 def test_a_nonce_that_was_read_late_is_not_sent() -> None:
-    assert isinstance(lifecycle.next_try(FRESH, fresh=False), Park)
+    assert isinstance(handshake.next_try(FRESH, fresh=False), Park)
 
 
 def test_a_nonce_that_was_tried_is_sent_however_late() -> None:
-    assert lifecycle.next_try(INHERITED, fresh=False) == Send("nonce-1")
+    assert handshake.next_try(INHERITED, fresh=False) == Send("nonce-1")
 
 
 def test_a_late_nonce_that_was_not_tried_is_read_once_more() -> None:
     known = replace(INHERITED, nonce="nonce-2")
 
-    assert lifecycle.next_try(known, fresh=False) == ReadAgain()
-    assert isinstance(lifecycle.next_try(replace(known, read_again=True), fresh=False), Park)
+    assert handshake.next_try(known, fresh=False) == ReadAgain()
+    assert isinstance(handshake.next_try(replace(known, read_again=True), fresh=False), Park)
 
 
 def test_a_late_nonce_whose_try_was_unanswered_leaves_the_record_running() -> None:
-    assert lifecycle.next_try(UNANSWERED, fresh=False) == Leave()
+    assert handshake.next_try(UNANSWERED, fresh=False) == Leave()
 
 
 def test_a_window_that_is_over_forgets_a_stored_verdict_only_of_what_would_have_sent_it() -> None:
-    late, sent = lifecycle.next_try(FRESH, fresh=False), lifecycle.next_try(SEND, fresh=False)
+    late, sent = handshake.next_try(FRESH, fresh=False), handshake.next_try(SEND, fresh=False)
 
     assert isinstance(late, Park)
     assert isinstance(sent, Park)
@@ -137,34 +133,34 @@ def test_a_window_that_is_over_forgets_a_stored_verdict_only_of_what_would_have_
 
 @pytest.mark.parametrize("known", [FRESH, INHERITED, SEND])
 def test_an_accepted_acknowledgement_is_sure(known: Handshake) -> None:
-    assert lifecycle.accepted(known, "InProgress") == Acknowledged(Ack.SURE)
+    assert handshake.accepted(known, "InProgress") == Acknowledged(Ack.SURE)
 
 
 @pytest.mark.parametrize("status", ["Queued", "Succeeded", "Failed", "TimedOut", ""])
 def test_another_status_is_parked(status: str) -> None:
-    assert lifecycle.accepted(FRESH, status) == Park(f"acknowledged as {status}")
-    assert lifecycle.accepted(SEND, status) == Park(f"acknowledged as {status}", forget=True)
+    assert handshake.accepted(FRESH, status) == Park(f"acknowledged as {status}")
+    assert handshake.accepted(SEND, status) == Park(f"acknowledged as {status}", forget=True)
 
 
 def test_a_fresh_jobs_refused_nonce_is_somebody_elses() -> None:
-    assert lifecycle.refused_nonce(FRESH, "nonce-1", fresh=True) == Park("somebody else's")
-    assert lifecycle.refused_nonce(FRESH, "nonce-2", fresh=True) == Park("somebody else's")
+    assert handshake.refused_nonce(FRESH, "nonce-1", fresh=True) == Park("somebody else's")
+    assert handshake.refused_nonce(FRESH, "nonce-2", fresh=True) == Park("somebody else's")
 
 
 def test_a_refused_nonce_whose_earlier_try_was_unanswered_was_acknowledged_by_that_try() -> None:
-    assert lifecycle.refused_nonce(UNANSWERED, "nonce-1", fresh=True) == Acknowledged(Ack.SURE)
-    assert lifecycle.refused_nonce(UNANSWERED, "nonce-1", fresh=False) == Acknowledged(Ack.PRESUMED)
+    assert handshake.refused_nonce(UNANSWERED, "nonce-1", fresh=True) == Acknowledged(Ack.SURE)
+    assert handshake.refused_nonce(UNANSWERED, "nonce-1", fresh=False) == Acknowledged(Ack.PRESUMED)
 
 
 def test_an_unanswered_try_with_a_nonce_that_is_no_longer_current_is_somebody_elses() -> None:
-    assert isinstance(lifecycle.refused_nonce(UNANSWERED, "nonce-2", fresh=True), Park)
+    assert isinstance(handshake.refused_nonce(UNANSWERED, "nonce-2", fresh=True), Park)
 
 
 def test_an_inherited_jobs_refused_nonce_was_acknowledged_by_the_predecessor() -> None:
-    assert lifecycle.refused_nonce(INHERITED, "nonce-1", fresh=True) == Acknowledged(
+    assert handshake.refused_nonce(INHERITED, "nonce-1", fresh=True) == Acknowledged(
         Ack.SURE, by_predecessor=True
     )
-    assert lifecycle.refused_nonce(INHERITED, "nonce-1", fresh=False) == Acknowledged(
+    assert handshake.refused_nonce(INHERITED, "nonce-1", fresh=False) == Acknowledged(
         Ack.PRESUMED, by_predecessor=True
     )
 
@@ -172,7 +168,7 @@ def test_an_inherited_jobs_refused_nonce_was_acknowledged_by_the_predecessor() -
 def test_an_inherited_jobs_own_unanswered_try_may_have_been_the_predecessors_too() -> None:
     known = replace(UNANSWERED, how=How.INHERITED)
 
-    assert lifecycle.refused_nonce(known, "nonce-1", fresh=True) == Acknowledged(
+    assert handshake.refused_nonce(known, "nonce-1", fresh=True) == Acknowledged(
         Ack.SURE, by_predecessor=True
     )
 
@@ -180,36 +176,36 @@ def test_an_inherited_jobs_own_unanswered_try_may_have_been_the_predecessors_too
 def test_another_current_nonce_that_was_tried_is_sent() -> None:
     known = replace(INHERITED, nonce="nonce-2")
 
-    assert lifecycle.refused_nonce(known, "nonce-1", fresh=True) == Send("nonce-1")
+    assert handshake.refused_nonce(known, "nonce-1", fresh=True) == Send("nonce-1")
 
 
 def test_another_current_nonce_that_nobody_of_us_tried_is_somebody_elses() -> None:
-    assert lifecycle.refused_nonce(INHERITED, "nonce-9", fresh=True) == Park("somebody else's")
+    assert handshake.refused_nonce(INHERITED, "nonce-9", fresh=True) == Park("somebody else's")
 
 
 def test_a_stored_verdict_of_a_job_that_is_somebody_elses_is_forgotten() -> None:
-    assert lifecycle.refused_nonce(SEND, "nonce-1", fresh=True) == Park("somebody else's", True)
+    assert handshake.refused_nonce(SEND, "nonce-1", fresh=True) == Park("somebody else's", True)
 
 
 def test_a_stored_verdict_of_a_job_that_is_ours_by_evidence_is_put() -> None:
     known = replace(SEND, tried=frozenset({"nonce-1"}))
 
-    assert lifecycle.refused_nonce(known, "nonce-1", fresh=True) == Acknowledged(Ack.SURE)
+    assert handshake.refused_nonce(known, "nonce-1", fresh=True) == Acknowledged(Ack.SURE)
 
 
 def test_any_other_refusal_is_parked() -> None:
-    assert lifecycle.refused_otherwise(INHERITED) == Park("acknowledgement refused")
-    assert lifecycle.refused_otherwise(SEND) == Park("acknowledgement refused", forget=True)
+    assert handshake.refused_otherwise(INHERITED) == Park("acknowledgement refused")
+    assert handshake.refused_otherwise(SEND) == Park("acknowledgement refused", forget=True)
 
 
 def test_unanswered_tries_leave_the_record_running() -> None:
-    assert lifecycle.out_of_tries(UNANSWERED) == Leave()
+    assert handshake.out_of_tries(UNANSWERED) == Leave()
 
 
 def test_throttled_tries_leave_only_what_has_evidence() -> None:
-    assert isinstance(lifecycle.out_of_tries(FRESH), Park)
-    assert lifecycle.out_of_tries(INHERITED) == Leave()
-    assert lifecycle.out_of_tries(SEND) == Leave()
+    assert isinstance(handshake.out_of_tries(FRESH), Park)
+    assert handshake.out_of_tries(INHERITED) == Leave()
+    assert handshake.out_of_tries(SEND) == Leave()
 
 
 def test_what_is_left_for_recovery_is_tried_again_soon() -> None:
