@@ -15,10 +15,9 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from dispatcher.aws import shapes
-from dispatcher.aws.errors import failure
+from dispatcher.aws.errors import UNREADABLE, failure
 from dispatcher.engine.model import ActionTypeNotFound, Denied, Throttled, Unanswered
 from dispatcher.sdk import ActionType, Owner
 
@@ -30,7 +29,6 @@ POLLS: Final = {Owner.THIRD_PARTY: "PollForThirdPartyJobs", Owner.CUSTOM: "PollF
 _BY_POLICY: Final = frozenset(
     {"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"}
 )
-_UNREADABLE: Final = (ResponseParserError, AttributeError, KeyError, TypeError, ValueError)
 
 
 class Said(Enum):
@@ -142,7 +140,7 @@ def _answer(call: Call, client: Any) -> Answer:
     asked = time.time()
     try:
         told = _send(call, client)
-    except (ClientError, BotoCoreError, *_UNREADABLE) as error:
+    except (ClientError, BotoCoreError, *UNREADABLE) as error:
         said, code = _meaning(call.operation, error)
         told = error.response if isinstance(error, ClientError) else {}
     else:

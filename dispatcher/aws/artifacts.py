@@ -25,8 +25,9 @@ from s3transfer.futures import NonThreadedExecutor, TransferFuture
 from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
+from dispatcher.aws.errors import UNREADABLE
 from dispatcher.aws.s3_requests import ATTEMPTS, Keyring, Requests
-from dispatcher.aws.storage_errors import UNREADABLE, fault_of
+from dispatcher.aws.storage_errors import fault_of
 from dispatcher.engine.model import Belongings, Place, PortError, SessionKeys
 from dispatcher.engine.ports import Transfers
 from dispatcher.sdk import Failure, JobFailed, MissingArtifact, SystemUnavailable

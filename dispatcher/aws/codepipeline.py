@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError
-from botocore.parsers import ResponseParserError
 
 from dispatcher.aws import shapes
-from dispatcher.aws.errors import failure
+from dispatcher.aws.errors import UNREADABLE, failure
 from dispatcher.engine.model import (
     ApiError,
     Denied,
@@ -46,9 +45,6 @@ Queries = Mapping[ActionType, Sequence[tuple[str, str]]]  # by type: key and val
 _ATTEMPTS: Final = 2
 _CONNECT_TIMEOUT: Final = timedelta(seconds=3)
 _READ_TIMEOUT: Final = timedelta(seconds=10)
-
-# How botocore's parser, and our own look, fail at JSON of another form or at no JSON at all.
-_UNREADABLE: Final = (ResponseParserError, AttributeError, KeyError, TypeError, ValueError)
 
 
 class Clients:
@@ -86,7 +82,7 @@ class Clients:
         began = time.monotonic()
         try:
             answer = send(client)
-        except (ClientError, BotoCoreError, *_UNREADABLE) as error:
+        except (ClientError, BotoCoreError, *UNREADABLE) as error:
             unlike = failure(operation, error)
         else:
             self._called(operation, "ok", time.monotonic() - began)

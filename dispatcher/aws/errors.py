@@ -15,6 +15,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     ParamValidationError,
 )
+from botocore.parsers import ResponseParserError
 
 from dispatcher.engine.model import (
     ActionTypeNotFound,
@@ -29,6 +30,8 @@ from dispatcher.engine.model import (
     Unanswered,
 )
 
+# How botocore's parser, and our own look, fail at JSON or XML of another form, or at none at all.
+UNREADABLE: Final = (ResponseParserError, AttributeError, KeyError, TypeError, ValueError)
 _CODE: Final = re.compile(r"[0-9A-Za-z._-]{1,100}")
 
 ERRORS: Final[Mapping[str, type[ApiError]]] = {

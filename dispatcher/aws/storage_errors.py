@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from botocore.exceptions import ClientError, ParamValidationError
-from botocore.parsers import ResponseParserError
 from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError
 
+from dispatcher.aws.errors import UNREADABLE
 from dispatcher.engine.model import PortError
 from dispatcher.sdk import (
     ConfigurationError,
@@ -38,8 +38,6 @@ LATER: Final = frozenset({
     "", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException",
     "TooManyRequestsException",
 })  # fmt: skip
-# How botocore and s3transfer fail at an answer that is none of S3's.
-UNREADABLE: Final = (ResponseParserError, AttributeError, KeyError, TypeError, ValueError)
 CODES: Final[Mapping[str, tuple[type[Failure], str]]] = {
     "NoSuchKey": (RevisionUnavailable, "The {what} is not there: S3 has no such object."),
     "NoSuchVersion": (RevisionUnavailable, "The {what} is not there: S3 has no such version."),
