@@ -75,7 +75,8 @@ class Attendant(bootsteps.StartStopStep):
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        leaves = wiring().times.shutdown_grace + LEAVE + HAND_ON if stopping() else timedelta()
+        finishes = stopping() and bool(state.active_requests)
+        leaves = wiring().times.shutdown_grace + LEAVE + HAND_ON if finishes else timedelta()
         _swallow(lambda: wiring().fleet.withdraw(self._node, list(self._served), leaves))
 
     shutdown = stop

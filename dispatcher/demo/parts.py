@@ -18,6 +18,7 @@ from dispatcher.demo.scenario import TENANTS
 from dispatcher.redis_server import RedisServer
 
 REDIS_URL = "DISPATCHER_REDIS_URL"
+ALLOW_INSECURE = "DISPATCHER_ALLOW_INSECURE_REDIS"  # the user's word on a Redis of the user's
 REGION = "eu-west-1"
 MODULES = ("echo", "countdown")  # in the folder `workers`
 # The user's own must not reach the demo's processes: they would call AWS, or another broker.
@@ -104,7 +105,11 @@ def new_tokens(path: Path) -> dict[str, str]:
 def environment(
     given: Mapping[str, str], *, redis: str, emulator: str, tokens: Path
 ) -> dict[str, str]:
-    kept = {name: value for name, value in given.items() if not name.startswith(FOREIGN)}
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name == ALLOW_INSECURE or not name.startswith(FOREIGN)
+    }
     direct = ",".join(filter(None, (given.get("NO_PROXY") or given.get("no_proxy"), "127.0.0.1")))
     return {
         **kept,
@@ -145,5 +150,5 @@ def start_fleet(processes: Processes, env: Mapping[str, str], place: Path, flowe
         command = [*celery, "worker", "-P", "threads", "-n", f"{name}@%h", *options]
         processes.start(f"worker-{name}", command, env, place)
     processes.start("beat", [*celery, "beat"], env, place)
-    page = ["--address=127.0.0.1", f"--port={flower}", "--read-only", "--max-tasks=1000"]
+    page = [f"--port={flower}", "--max-tasks=1000", "--persistent=false"]
     processes.start("flower", [*celery, "flower", *page], env, place)

@@ -97,7 +97,9 @@ class RedisFleet:
                     pipe.zcard(f"dispatcher:{kind}:{name}")
                 waiting = f"dispatcher:waiting:{name}"
                 pipe.zrange(waiting, 0, LISTED_MOST - 1, withscores=True)
-            (seconds, micros), *told = _unless_down(pipe.execute(raise_on_error=False))
+            answers = pipe.execute(raise_on_error=False)
+            _unless_wrong(answers[:1])  # an error of a provider's key is that key's
+            (seconds, micros), *told = answers
             now = seconds * 1000 + micros // 1000
             each = [told[at : at + 6] for at in range(0, len(told), 6)]
             return [_staff(name, now, one) for name, one in zip(names, each, strict=True)]
@@ -209,14 +211,15 @@ class RedisFleet:
             pipe.set(_key("pace", action_type, region), _ms(rest), px=_ms(PACE_KEPT))
             if pause > timedelta():
                 pipe.set(_key("rest", action_type, region), 1, px=max(_ms(pause), 1))
+            # Were it somebody else's a moment later, the worst would be two polls at once.
+            if self._redis.get(turn) == holder:
+                pipe.delete(turn)
+            needed = len(pipe)
             for name, by in counted.items():
                 pipe.hincrby(COUNTS, name, by)
             if counted:
                 pipe.pexpire(COUNTS, COUNTS_KEPT)
-            # Were it somebody else's a moment later, the worst would be two polls at once.
-            if self._redis.get(turn) == holder:
-                pipe.delete(turn)
-            pipe.execute()
+            _unless_wrong(pipe.execute(raise_on_error=False)[:needed])
 
         counted = self._counts.take()
         try:
@@ -248,11 +251,10 @@ def _staff(provider: str, now: int, told: Sequence[Any]) -> Staff:
     )
 
 
-def _unless_down(answers: list[Any]) -> list[Any]:
-    """An error of one key is that key's; one of the first, the time, is Redis's."""
-    if isinstance(answers[0], RedisError):
-        raise answers[0]
-    return answers
+def _unless_wrong(answers: Iterable[object]) -> None:
+    for answer in answers:
+        if isinstance(answer, RedisError):
+            raise answer
 
 
 def _announced(value: str) -> tuple[int, int]:

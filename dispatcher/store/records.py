@@ -4,7 +4,7 @@ What AWS hands out to begin or continue a job with is in a record, and is not sh
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -153,19 +153,25 @@ class Records:
         key = PREFIX + job_id
         if self._redis.type(key) != "hash":
             return None
-        stored = [value for value in self._redis.hmget(key, ["told", "verdict"]) if value]
         try:
-            told: dict[str, Any] = json.loads(str(stored[0]))
-        except (IndexError, ValueError):
+            # A dead letter that is put again may have another verdict than AWS refused.
+            verdict, told = self._redis.hmget(key, ["verdict", "told"])
+            stored = json.loads(str(verdict or told))
+        except ValueError:  # neither, or nothing that can be read
             return None
-        return {name: value for name, value in told.items() if name not in {"token", "ours"}}
+        if not isinstance(stored, dict):
+            return None
+        return {name: value for name, value in stored.items() if name not in {"token", "ours"}}
 
     def life(self, job_id: str) -> list[Step]:
         key = f"{PREFIX}{job_id}:timeline"
         if self._redis.type(key) != "list":
             return []
-        lines = [json.loads(str(line)) for line in self._redis.lrange(key, 0, -1)]
-        return [Step(_instant(at), event, detail) for at, event, detail in lines]
+        try:
+            lines = [json.loads(str(line)) for line in self._redis.lrange(key, 0, -1)]
+            return [Step(_instant(at), event, detail) for at, event, detail in lines]
+        except (TypeError, ValueError):  # nobody's but an accident's
+            return []
 
     def _read(self, ids: Sequence[str]) -> list[Record]:
         """Those that are there, damaged ones as such."""
@@ -244,10 +250,7 @@ def _pipeline(stored: str | None) -> Pipeline | None:
     if stored is None:
         return None
     told = json.loads(stored)
-    return Pipeline(**{name: told.get(name) for name in asdict(_NOWHERE)})
-
-
-_NOWHERE = Pipeline("", "", "")
+    return Pipeline(**{field.name: told.get(field.name) for field in fields(Pipeline)})
 
 
 def _words(record: Record) -> str:

@@ -245,6 +245,19 @@ def test_a_provider_is_told_with_its_jobs_and_a_damaged_key_counts_as_empty(
     assert fleet.providers() == {"Acme"}, "paused, so it is known"
 
 
+def test_counts_that_cannot_be_added_cost_no_turn(redis: Redis) -> None:
+    counts = Tally()
+    counts.add("polls", "Acme", "empty")
+    redis.set("dispatcher:counts", "no hash")
+    fleet = RedisFleet(redis, Times(), counts)
+    fleet.take_turn(DEPLOY, EU, "poller-1")
+
+    fleet.end_turn(DEPLOY, EU, "poller-1", A_WHILE, NO_TIME)
+
+    assert fleet.take_turn(DEPLOY, EU, "poller-2") is not None
+    assert not counts.take()
+
+
 def test_counts_ride_on_the_end_of_a_turn_and_are_kept_while_redis_is_away(
     redis: Redis,
 ) -> None:

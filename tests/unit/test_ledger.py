@@ -1647,6 +1647,34 @@ def test_the_history_keeps_the_beginning_of_a_message(ledger: RedisLedger, redis
     assert json.loads(str(line))["message"] == "x" * 300
 
 
+def test_counts_that_cannot_be_added_cost_no_step(redis: Redis) -> None:
+    counts = Tally()
+    ledger = RedisLedger(redis, TIMES, counts=counts)
+    redis.hset("dispatcher:counts", "results|Acme|success", "no number")
+    counts.add("results", "Acme", "success")
+    counts.add("results", "Acme", "failure")
+
+    assert offer(ledger)
+    redis.set("dispatcher:counts", "no hash")
+    counts.add("results", "Acme", "success")
+
+    assert isinstance(begin(ledger, "host/task/1"), Begun)
+
+
+def test_a_full_redis_still_lets_a_job_be_done_whatever_is_to_be_counted(redis: Redis) -> None:
+    counts = Tally()
+    ledger = RedisLedger(redis, TIMES, counts=counts)
+    claim = ended_by(ledger, "host/task/1")
+    counts.add("results", "Acme", "success")
+    redis.config_set("maxmemory", 1)
+    try:
+        assert ledger.finish(claim, Done(accepted=True, outcome="success"))
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert redis.hget(KEY, "state") == "reported"
+
+
 def test_counts_ride_on_any_step_and_are_kept_while_redis_is_away(redis: Redis) -> None:
     counts = Tally()
     ledger = RedisLedger(redis, TIMES, counts=counts)

@@ -24,7 +24,11 @@ from dispatcher.store.fleet import RedisFleet
 from dispatcher.store.ledger import RedisLedger
 
 REF = JobRef("job-1", "client-1", action_type("ThirdParty.Deploy.Acme.1"), "eu-west-1")
-ALERTS = Path(dispatcher.__file__).parent / "docs" / "samples" / "alerts.yaml"
+DOCS = Path(dispatcher.__file__).parent / "docs"
+ALERTS = DOCS / "samples" / "alerts.yaml"
+KNOWN = {PREFIX + metric.name for metric in (*GAUGES, UP)}
+KNOWN |= {f"{PREFIX}{metric.name}_total" for metric in COUNTERS}
+KNOWN |= {f"{PREFIX}{LATENCY.name}_bucket"}
 
 
 def sums(tally: Tally) -> dict[str, int]:
@@ -136,16 +140,20 @@ def test_no_label_names_a_job_or_a_client() -> None:
 
 
 def test_each_metric_of_the_alert_rules_exists() -> None:
-    known = {PREFIX + metric.name for metric in (*GAUGES, UP)}
-    known |= {f"{PREFIX}{metric.name}_total" for metric in COUNTERS}
-    known |= {f"{PREFIX}{LATENCY.name}_bucket"}
     (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
 
     for rule in group["rules"]:
         named = set(re.findall(r"codepipeline_\w+", rule["expr"]))
         assert named, rule["alert"]
-        assert named <= known, rule["alert"]
+        assert named <= KNOWN, rule["alert"]
         assert rule["annotations"]["summary"]
+
+
+def test_each_metric_of_the_sample_for_scaling_exists() -> None:
+    named = set(re.findall(r"codepipeline_\w+", (DOCS / "samples" / "keda.yaml").read_text()))
+
+    assert named
+    assert named <= KNOWN
 
 
 def test_each_event_of_the_alert_rules_exists() -> None:
@@ -181,6 +189,40 @@ def test_the_board_has_what_lives_and_what_ended_each_job_once(redis: Redis) -> 
     assert story.verdict["failure_type"] == "JobFailed"
     assert "token" not in story.verdict
     assert [step.event for step in story.steps][-1] == "dead letter"
+
+
+def test_a_dead_letter_that_is_failed_shows_the_failure_that_aws_is_to_be_told(
+    redis: Redis,
+) -> None:
+    ledger = RedisLedger(redis, Times())
+    ledger.offer("poll-1", ledger.now(), {REF: None})
+    ledger.begin(REF, "w@host/task/1", "nonce", None)
+    claim = Claim(REF, "w@host/task/1", attempt=1)
+    refused = Verdict(Kind.SUCCESS, "well")
+    ledger.finish(claim, Store(refused))
+    ledger.finish(claim, Dead(refused))
+    ledger.overrule(REF, Store(Verdict(Kind.FAILURE, "ended", failure_type="JobFailed")))
+
+    story = Readings(redis, Times(), set(), lambda _provider: 0).job("job-1")
+
+    assert story
+    assert story.record.message == "ended"
+    assert story.verdict
+    assert story.verdict["message"] == "ended"
+
+
+@pytest.mark.parametrize("verdict", ["no JSON", "[1]", b"\xff\xfe"])
+def test_a_damaged_record_has_a_page_all_the_same(redis: Redis, verdict: bytes | str) -> None:
+    ledger = RedisLedger(redis, Times())
+    ledger.offer("poll-1", ledger.now(), {REF: None})
+    redis.hset("dispatcher:job:job-1", "verdict", verdict)
+    redis.rpush("dispatcher:job:job-1:timeline", verdict)
+
+    story = Readings(redis, Times(), set(), lambda _provider: 0).job("job-1")
+
+    assert story
+    assert story.record.state == "damaged"
+    assert (story.verdict, story.steps) == (None, [])
 
 
 def test_a_job_whose_record_is_gone_is_told_from_the_history(redis: Redis) -> None:
