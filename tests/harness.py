@@ -117,6 +117,7 @@ class Fleet:
             "PROBE_FOLDER": str(folder),
             "PROBE_EPOCH": str(time.time() - time.monotonic()),
             "C_FORCE_ROOT": "1",
+            "XDG_STATE_HOME": str(folder / "state"),  # Flower's memory, else in the user's home
             **settings,
         }
 

@@ -61,7 +61,7 @@ def start(
     """Does not wait; several start at once in the time of one."""
     port = port or free_port()
     before = dict(made.env)
-    made.env |= {"XDG_STATE_HOME": str(made.folder / "state"), **env}
+    made.env |= env
     command = ["celery", "-A", "dispatcher", "flower", f"--port={port}", *flags]
     process = made.start("flower", *command)
     made.env.clear()
