@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from dispatcher.engine.model import JobRef
-from dispatcher.engine.ports import Event
+from dispatcher.engine.model import Claim
+from dispatcher.engine.ports import About, Event
 
 PREFIX: Final = "codepipeline_"
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, inf)  # seconds of an AWS call
@@ -97,8 +97,8 @@ class Counting:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
 
-    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
-        provider = _provider(ref, fields)
+    def saw(self, event: Event, about: About = None, **fields: object) -> None:
+        provider = _provider(about, fields)
         if event in _TROUBLES:
             self._tally.add("events", provider, event.name.lower())
         if event is Event.POLLED:
@@ -134,7 +134,8 @@ class Counting:
         self._tally.add(SPENT, operation, by=int(seconds * 1_000_000))
 
 
-def _provider(ref: JobRef | None, fields: Mapping[str, object]) -> str:
+def _provider(about: About, fields: Mapping[str, object]) -> str:
+    ref = about.ref if isinstance(about, Claim) else about
     if ref is not None:
         return ref.type.provider
     parts = str(fields.get("action_type", "")).split(".")

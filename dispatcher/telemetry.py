@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
 from pythonjsonlogger.json import JsonFormatter
 
-from dispatcher.engine.model import JobRef, PortError
-from dispatcher.engine.ports import Event, Observer
+from dispatcher.engine.model import Claim, JobRef, PortError
+from dispatcher.engine.ports import About, Event, Observer
 
 ALARM_EVERY = 60.0  # seconds between two lines of one alarm
 SHORTEST_SECRET = 4  # characters; a shorter text is too common to be blotted out
@@ -27,8 +27,8 @@ ALARMS = frozenset({
 
 # Celery's own line for each task says nothing that ours do not.
 CHATTY = ("celery.worker.strategy", "celery.app.trace", "botocore", "s3transfer")
-# Its warnings name hosts, and an S3 host may begin with a customer's bucket.
-SILENT = ("urllib3",)
+# Their warnings name hosts: S3's may begin with a customer's bucket; and each retry is one.
+SILENT = ("urllib3", "opentelemetry")
 
 log = logging.getLogger("dispatcher")
 
@@ -40,17 +40,18 @@ class LogObserver:
         self._lock = threading.Lock()
         self._said: dict[tuple[object, ...], float] = {}
 
-    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
+    def saw(self, event: Event, about: About = None, **fields: object) -> None:
         level, message = event.value
         if not log.isEnabledFor(logging.getLevelName(level.upper())):
             return
+        job = _of(about)
         if event in ALARMS and not self._may_say(
-            event, ref, fields.get("action_type", fields.get("key"))
+            event, job.get("client"), fields.get("action_type", fields.get("key"))
         ):
             return
         secrets = fields.pop("secrets", ())
         error = fields.pop("error", None)
-        fields = {"action": event.name.lower(), **_reference(ref), **fields}
+        fields = {"action": event.name.lower(), **job, **fields}
         if isinstance(error, PortError):
             fields["error"] = f"{type(error).__name__}: {error}"
         elif isinstance(error, BaseException):
@@ -59,9 +60,9 @@ class LogObserver:
             )
         log.log(logging.getLevelName(level.upper()), message, extra=fields)
 
-    def _may_say(self, event: Event, ref: JobRef | None, about: object) -> bool:
+    def _may_say(self, event: Event, client: object, about: object) -> bool:
         """Once a minute for each client, action type or key."""
-        key = (event, ref.client_id if ref else None, about)
+        key = (event, client, about)
         now = time.monotonic()
         with self._lock:
             if now - self._said.get(key, -ALARM_EVERY) < ALARM_EVERY:
@@ -77,15 +78,23 @@ class Observers:
     def __init__(self, *told: Observer) -> None:
         self._told = told
 
-    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
+    def saw(self, event: Event, about: About = None, **fields: object) -> None:
         for one in self._told:
-            one.saw(event, ref, **fields)
+            one.saw(event, about, **fields)
 
 
-def _reference(ref: JobRef | None) -> dict[str, object]:
-    if ref is None:
-        return {}
-    return {"job_id": ref.job_id, "provider": ref.type.provider, "client": ref.client_id}
+def _of(about: About) -> dict[str, object]:
+    """A job's fields; its `attempt`, which counts deliveries, is known once one has begun."""
+    match about:
+        case Claim():
+            return {**_of(about.ref), "attempt": about.attempt}
+        case JobRef():
+            return {
+                "job_id": about.job_id,
+                "provider": about.type.provider,
+                "client": about.client_id,
+            }
+    return {}
 
 
 def _blotted(error: BaseException, secrets: Collection[object]) -> str:
@@ -122,6 +131,15 @@ def _json() -> logging.Formatter:
     names = {"levelname": "level", "name": "logger"}
     layout = "%(levelname)s %(name)s %(message)s"
     return JsonFormatter(layout, timestamp=True, rename_fields=names)
+
+
+def traces_wanted(environ: Mapping[str, str]) -> bool:
+    """By OpenTelemetry's own variables: a place to send them to, and no word against it."""
+    sends = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    )
+    off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return bool(sends) and not off and environ.get("OTEL_TRACES_EXPORTER", "otlp") != "none"
 
 
 def set_up_logging(level: int | str = logging.INFO) -> None:

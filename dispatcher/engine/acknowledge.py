@@ -10,10 +10,10 @@ from dispatcher.engine.handshake import Acknowledged, Handshake, Leave, ReadAgai
 from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.model import (
     Begun,
+    Claim,
     Denied,
     InvalidClientToken,
     InvalidNonce,
-    JobRef,
     Malformed,
     Park,
     PortError,
@@ -41,14 +41,14 @@ class Acknowledger:
         self._clock = clock
         self._times = times
 
-    def acknowledge(self, begun: Begun) -> Acknowledged | Park | Leave:
+    def acknowledge(self, claim: Claim, begun: Begun) -> Acknowledged | Park | Leave:
         known = handshake.opening(begun)
         if isinstance(known, Park):
             return known
         left = self._times.fresh - begun.offer_age
         fresh_until = self._clock.monotonic() + left.total_seconds()
         for _ in self._pauses():
-            known, step = self._try(begun.ref, known, lambda: self._clock.monotonic() < fresh_until)
+            known, step = self._try(claim, known, lambda: self._clock.monotonic() < fresh_until)
             if isinstance(step, Acknowledged | Park | Leave):
                 return step
         return handshake.out_of_tries(known)
@@ -65,42 +65,42 @@ class Acknowledger:
             self._clock.sleep(pause)
             pause = min(pause * 2, 4.0)
 
-    def _try(self, ref: JobRef, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
+    def _try(self, claim: Claim, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
         """One try, and what it taught; Send and ReadAgain mean that another is worth it."""
         step = handshake.next_try(known, fresh=fresh())
         if isinstance(step, ReadAgain):
-            current = self._current_nonce(ref)
+            current = self._current_nonce(claim)
             if current is None:
                 return known, step
             known = replace(known, nonce=current, read_again=True)
             step = handshake.next_try(known, fresh=fresh())
-        return self._send(ref, known, fresh) if isinstance(step, Send) else (known, step)
+        return self._send(claim, known, fresh) if isinstance(step, Send) else (known, step)
 
-    def _send(self, ref: JobRef, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
+    def _send(self, claim: Claim, known: Handshake, fresh: Fresh) -> tuple[Handshake, Step]:
         another = Send(known.nonce)
         try:
-            return known, handshake.accepted(known, self._jobs.acknowledge(ref, known.nonce))
+            return known, handshake.accepted(known, self._jobs.acknowledge(claim.ref, known.nonce))
         except (Malformed, Unanswered):  # an answer that cannot be read may have been a yes
             return replace(known, unanswered=known.unanswered | {known.nonce}), another
         except SAYS_NOTHING as error:
-            self._observer.saw(Event.ACK_FAILED, ref, error=error)
+            self._observer.saw(Event.ACK_FAILED, claim, error=error)
             return known, another
         except InvalidNonce:
-            current = self._current_nonce(ref)
+            current = self._current_nonce(claim)
             if current is None:
                 return known, another
             step = handshake.refused_nonce(known, current, fresh=fresh())
             return replace(known, nonce=current), step
         except PortError as error:
-            self._observer.saw(Event.ACK_REFUSED, ref, error=error)
+            self._observer.saw(Event.ACK_REFUSED, claim, error=error)
             return known, handshake.refused_otherwise(known)
 
-    def _current_nonce(self, ref: JobRef) -> str | None:
+    def _current_nonce(self, claim: Claim) -> str | None:
         """A third-party job's from its details, a custom one's from its newest offer."""
         try:
-            if ref.client_id is None:
-                return self._ledger.nonce(ref.job_id)
-            return self._jobs.details(ref).nonce
+            if claim.ref.client_id is None:
+                return self._ledger.nonce(claim.ref.job_id)
+            return self._jobs.details(claim.ref).nonce
         except PortError as error:
-            self._observer.saw(Event.DETAILS_FAILED, ref, error=error)
+            self._observer.saw(Event.DETAILS_FAILED, claim, error=error)
             return None

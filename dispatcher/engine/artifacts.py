@@ -54,6 +54,4 @@ class Watch:
         self._saw(Event.TRANSFERRED, direction, name, bytes=size, seconds=seconds)
 
     def _saw(self, event: Event, direction: str, name: str, **fields: object) -> None:
-        self._observer.saw(
-            event, self._held.claim.ref, direction=direction, artifact=name, **fields
-        )
+        self._observer.saw(event, self._held.claim, direction=direction, artifact=name, **fields)

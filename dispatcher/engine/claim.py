@@ -129,16 +129,16 @@ class Claims:
         return begun
 
     def _acknowledge(self, claim: Claim, begun: Begun) -> Acknowledged | None:
-        step = self._acknowledger.acknowledge(begun)
+        step = self._acknowledger.acknowledge(claim, begun)
         match step:
             case Acknowledged():
-                self._observer.saw(Event.ACKNOWLEDGED, claim.ref, begin=claim.attempt, ack=step.ack)
+                self._observer.saw(Event.ACKNOWLEDGED, claim, ack=step.ack)
                 return step
             case Park():
-                self._observer.saw(Event.ACK_PARKED, claim.ref, why=step.why)
+                self._observer.saw(Event.ACK_PARKED, claim, why=step.why)
                 self._finish(claim, step)
             case Leave():
-                self._observer.saw(Event.ACK_UNKNOWN, claim.ref)
+                self._observer.saw(Event.ACK_UNKNOWN, claim)
                 self._finish(claim, lifecycle.leave())
         return None
 

@@ -116,7 +116,7 @@ class Leases:
             try:
                 lost = self._ledger.heartbeat([held.beat()])
             except LedgerDown as error:
-                self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+                self._observer.saw(Event.LEDGER_DOWN, held.claim, error=error)
                 if self._clock.monotonic() >= until:
                     return False
                 self._clock.sleep(0.5)
@@ -178,7 +178,7 @@ class Leases:
 
     def _lose(self, held: Held) -> None:
         held.lost = True
-        self._observer.saw(Event.LOST, held.claim.ref, begin=held.claim.attempt)
+        self._observer.saw(Event.LOST, held.claim)
 
     def _time_out(self, held: Held) -> None:
         """Nothing can end a thread: its verdict is stored here, its late return will be refused."""
@@ -188,10 +188,10 @@ class Leases:
             elif not held.overdue():
                 return  # it returned just now
         except LedgerDown as error:
-            self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+            self._observer.saw(Event.LEDGER_DOWN, held.claim, error=error)
             return
         held.lost = held.refused = True
-        self._observer.saw(Event.TIMED_OUT, held.claim.ref, begin=held.claim.attempt)
+        self._observer.saw(Event.TIMED_OUT, held.claim)
         self._fence()
 
     def _ensure_thread(self) -> None:

@@ -193,7 +193,10 @@ class Event(Enum):
     SWEPT = ("info", "published again")
 
 
+About = JobRef | Claim | None  # the job, or the delivery that has it
+
+
 class Observer(Protocol):
     """Told what happened; never raises, never blocks."""
 
-    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None: ...
+    def saw(self, event: Event, about: About = None, **fields: object) -> None: ...

@@ -41,13 +41,13 @@ class Reporter:
             held.claim = replace(held.claim, retries=held.claim.retries + 1)
         stored = self._store(held, arm)
         if stored is False:
-            self._observer.saw(Event.LOST, held.claim.ref, begin=held.claim.attempt)
+            self._observer.saw(Event.LOST, held.claim)
         elif isinstance(arm, Again):
             if stored:
-                self._observer.saw(Event.RETRY, held.claim.ref, after=arm.after.total_seconds())
+                self._observer.saw(Event.RETRY, held.claim, after=arm.after.total_seconds())
         elif stored or lifecycle.may_put_unstored(held.spec):
             event = Event.FINISHED if stored else Event.PUT_ANYHOW
-            self._observer.saw(event, held.claim.ref, outcome=arm.verdict.kind)
+            self._observer.saw(event, held.claim, outcome=arm.verdict.kind)
             self.put(held, arm.verdict, timedelta())
 
     def put(self, held: Held, verdict: Verdict, age: timedelta) -> None:
@@ -66,9 +66,9 @@ class Reporter:
             try:
                 return self._put(held, verdict)
             except (Unanswered, Throttled) as error:
-                self._observer.saw(Event.PUT_FAILED, held.claim.ref, error=error)
+                self._observer.saw(Event.PUT_FAILED, held.claim, error=error)
             except PortError as error:
-                self._observer.saw(Event.PUT_FAILED, held.claim.ref, error=error)
+                self._observer.saw(Event.PUT_FAILED, held.claim, error=error)
                 return None  # an operator's to mend: no use in trying at once
         return None
 
@@ -80,24 +80,24 @@ class Reporter:
         except InvalidClientToken:
             raise  # an operator can mend that
         except Refused as error:
-            self._observer.saw(Event.PUT_FAILED, held.claim.ref, error=error)
+            self._observer.saw(Event.PUT_FAILED, held.claim, error=error)
             return lifecycle.put_refused()
         return lifecycle.put_accepted(verdict)
 
     def _tell(self, held: Held, verdict: Verdict, arm: Arm) -> None:
-        ref = held.claim.ref
+        claim = held.claim
         match arm:
             case Done(accepted=True):
                 told = {"outcome": verdict.kind, "type": verdict.failure_type}
-                self._observer.saw(Event.REPORTED, ref, **told)
+                self._observer.saw(Event.REPORTED, claim, **told)
             case Done():
-                self._observer.saw(Event.CLOSED, ref, outcome=verdict.kind)
+                self._observer.saw(Event.CLOSED, claim, outcome=verdict.kind)
             case Dead():
-                self._observer.saw(Event.DEAD, ref, outcome=verdict.kind)
+                self._observer.saw(Event.DEAD, claim, outcome=verdict.kind)
             case Park(why):
-                self._observer.saw(Event.PARKED, ref, why=why)
+                self._observer.saw(Event.PARKED, claim, why=why)
             case _:
-                self._observer.saw(Event.PUT_LATER, ref, outcome=verdict.kind)
+                self._observer.saw(Event.PUT_LATER, claim, outcome=verdict.kind)
 
     def _store(self, held: Held, arm: Store | Again) -> bool | None:
         """None: the ledger did not answer for half a minute."""
@@ -105,7 +105,7 @@ class Reporter:
             try:
                 return self._ledger.finish(held.claim, arm)
             except LedgerDown as error:
-                self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+                self._observer.saw(Event.LEDGER_DOWN, held.claim, error=error)
         return None
 
     def _finish(self, held: Held, arm: Arm) -> None:
@@ -114,7 +114,7 @@ class Reporter:
                 self._ledger.finish(held.claim, arm)
             except LedgerDown as error:
                 # Its lease ends all the same; AWS then answers the repeated put that it has one.
-                self._observer.saw(Event.LEDGER_DOWN, held.claim.ref, error=error)
+                self._observer.saw(Event.LEDGER_DOWN, held.claim, error=error)
             else:
                 return
 

@@ -65,9 +65,9 @@ class Runner:
         """None: the first heartbeat did not go through, so the handler did not start."""
         held.claim = replace(held.claim, starts=held.claim.starts + 1)
         if not self._leases.start(held):
-            self._observer.saw(Event.LOST, held.claim.ref, begin=held.claim.attempt)
+            self._observer.saw(Event.LOST, held.claim)
             return None
-        self._observer.saw(Event.STARTED, held.claim.ref, attempt=held.claim.starts)
+        self._observer.saw(Event.STARTED, held.claim, run=held.claim.starts)
         try:
             # A context of its own: no variable that it sets is seen by the thread's next job.
             outcome = contextvars.copy_context().run(self._call, held, details, action)
@@ -76,7 +76,7 @@ class Runner:
         finally:
             held.deadline = None
         if isinstance(outcome, Succeeded) and outcome.variables and held.claim.ref.client_id:
-            self._observer.saw(Event.VARIABLES_LEFT_OUT, held.claim.ref)
+            self._observer.saw(Event.VARIABLES_LEFT_OUT, held.claim)
         return Store(lifecycle.returned(outcome, held.claim.ref.type.owner))
 
     def _call(self, held: Held, details: JobDetails, action: Action) -> Outcome:
@@ -108,7 +108,8 @@ class Runner:
             "job_id": claim.ref.job_id,
             "provider": claim.ref.type.provider,
             "client": claim.ref.client_id,
-            "attempt": claim.starts,
+            "attempt": claim.attempt,
+            "run": claim.starts,
         }
         logger = logging.getLogger(f"dispatcher.provider.{claim.ref.type.provider}")
         return Job(
@@ -143,7 +144,7 @@ class Runner:
         reference = uuid.uuid4().hex[:12]
         self._observer.saw(
             Event.BUG,
-            held.claim.ref,
+            held.claim,
             reference=reference,
             error=error,
             secrets=_secrets(details),

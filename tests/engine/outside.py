@@ -33,7 +33,7 @@ from dispatcher.engine.model import (
     SessionKeys,
     Verdict,
 )
-from dispatcher.engine.ports import Event, Transfers
+from dispatcher.engine.ports import About, Event, Transfers
 from dispatcher.sdk import (
     ActionType,
     Pipeline,
@@ -60,7 +60,8 @@ class Seen:
 class Observer:
     seen: list[Seen] = field(default_factory=list)
 
-    def saw(self, event: Event, ref: JobRef | None = None, **fields: object) -> None:
+    def saw(self, event: Event, about: About = None, **fields: object) -> None:
+        ref = about.ref if isinstance(about, Claim) else about
         self.seen.append(Seen(event, ref, dict(fields)))
 
     def all(self, event: Event) -> list[Seen]:

@@ -128,7 +128,13 @@ def test_a_jobs_log_adds_its_fields_to_the_authors_own(
     [record] = caplog.records
     assert record.name == "dispatcher.provider.Acme"
     fields = {name: record.__dict__[name] for name in ("job_id", "provider", "client", "attempt")}
-    assert fields == {"job_id": ref.job_id, "provider": "Acme", "client": CLIENT, "attempt": 1}
+    assert fields == {
+        "job_id": ref.job_id,
+        "provider": "Acme",
+        "client": CLIENT,
+        "attempt": 1,
+        "run": 1,
+    }
     assert record.__dict__["step"] == 3
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from dispatcher.engine.model import JobRef, LedgerDown, UnknownClient, action_type
+from dispatcher.engine.model import Claim, JobRef, LedgerDown, UnknownClient, action_type
 from dispatcher.engine.ports import Event
-from dispatcher.telemetry import LogObserver, PlainFormatter, set_up_logging
+from dispatcher.telemetry import LogObserver, PlainFormatter, set_up_logging, traces_wanted
 
 REF = JobRef("job-1", "client-1", action_type("ThirdParty.Deploy.Acme.1"), "eu-west-1")
 OTHER = JobRef("job-2", "client-2", REF.type, REF.region)
@@ -37,14 +37,15 @@ def raised(text: str) -> BaseException:
 
 
 def test_a_line_names_the_action_and_the_job(caplog: pytest.LogCaptureFixture) -> None:
-    LogObserver().saw(Event.STARTED, REF, attempt=2)
+    LogObserver().saw(Event.STARTED, Claim(REF, owner="w/1/2", attempt=3), run=2)
 
     record = caplog.records[0]
     assert (record.levelname, record.message) == ("INFO", "started")
     assert vars(record).items() >= {
         "action": "started", "job_id": "job-1", "provider": "Acme", "client": "client-1",
-        "attempt": 2,
+        "attempt": 3, "run": 2,
     }.items()  # fmt: skip
+    assert "w/1/2" not in str(vars(record))
 
 
 def test_an_alarm_sounds_once_a_minute_for_each_client(caplog: pytest.LogCaptureFixture) -> None:
@@ -112,3 +113,22 @@ def test_a_line_for_a_terminal_ends_with_its_fields() -> None:
     record = logging.makeLogRecord({"msg": "started", "job_id": "job-1", "client": None})
 
     assert PlainFormatter("%(message)s").format(record) == "started job_id=job-1"
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_SERVICE_NAME": "acme"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "TRUE"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "false"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_TRACES_EXPORTER": "none"}, False),
+    ],
+)
+def test_traces_are_asked_for_by_opentelemetrys_own_variables(
+    environ: dict[str, str], wanted: bool
+) -> None:
+    assert traces_wanted(environ) is wanted
