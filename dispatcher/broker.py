@@ -1,5 +1,6 @@
 """The engine's Broker over Celery: what is published, and how long a queue is."""
 
+import contextvars
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -133,6 +134,7 @@ class CeleryBroker:
 
     def _reach(self, send: Callable[[], T]) -> T:
         try:
-            return send()
+            # A trace's span that an error leaves open ends with this context.
+            return contextvars.copy_context().run(send)
         except self._errors as error:
             raise BrokerDown(type(error).__name__) from None

@@ -23,7 +23,7 @@ from dispatcher.engine.jobs import Jobs
 from dispatcher.engine.leases import Leases
 from dispatcher.engine.model import Action
 from dispatcher.engine.poller import Poller
-from dispatcher.engine.ports import Broker, Event
+from dispatcher.engine.ports import Broker, Event, Observer
 from dispatcher.engine.report import Reporter
 from dispatcher.engine.run import Runner
 from dispatcher.engine.sweep import Sweeper
@@ -74,6 +74,7 @@ class Process:
     parent: int | None = None  # pid of the worker's parent
     concurrency: int = 1
     node: str = ""  # the worker's Celery name
+    observers: Sequence[Observer] = ()  # beside the log and the counts
 
     def fence(self) -> None:
         """Ends a pool child. A thread cannot be ended: its handler is told to stop, and not put."""
@@ -87,7 +88,7 @@ class Wiring:
     def __init__(self, given: Settings, process: Process) -> None:
         times, clock, counts = given.times, SystemClock(), Tally()
         counting = Counting(counts)
-        observer = Observers(LogObserver(), counting)
+        observer = Observers(LogObserver(), counting, *process.observers)
         redis = connect(given.redis_url.get_secret_value())
         api = CodePipeline(
             process.concurrency + SPARE,

@@ -3,11 +3,12 @@
 None of it waits for a handler's slot. It runs in the consumer's timer, so each step is short and
 swallows what the outside does wrong; the next round repairs it."""
 
+import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -23,16 +24,19 @@ from celery.worker.strategy import default
 
 from dispatcher.broker import QUEUE, CeleryBroker, OpenChannelQoS
 from dispatcher.engine.model import LedgerDown, Release
-from dispatcher.engine.ports import Event
+from dispatcher.engine.ports import Event, Observer
 from dispatcher.folders import clear_left_behind
 from dispatcher.settings import settings
 from dispatcher.stall import StallWatch
 from dispatcher.store.fleet import ANNOUNCE
+from dispatcher.telemetry import traces_wanted
 from dispatcher.wiring import configure, process, stopping, wiring
 
 CHILD_CHECK = 0.5  # seconds; the pool alone looks every 5
 LEAVE = timedelta(seconds=1)  # for this process to be gone
 HAND_ON = timedelta(seconds=4)  # to do it within, when nothing runs any more
+
+log = logging.getLogger("dispatcher")
 
 
 class Attendant(bootsteps.StartStopStep):
@@ -133,9 +137,29 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 def _set_up(sender: Any = None, **_: object) -> None:
     """Before the pool forks. Gossip and mingle cost chatter, and serve nothing here."""
     configure(
-        replace(process(), parent=os.getpid(), concurrency=sender.concurrency, node=sender.hostname)
+        replace(
+            process(),
+            parent=os.getpid(),
+            concurrency=sender.concurrency,
+            node=sender.hostname,
+            observers=_tracing(sender.hostname),
+        )
     )
     sender.options.update(without_gossip=True, without_mingle=True)
+
+
+def _tracing(node: str) -> Sequence[Observer]:
+    if not traces_wanted(os.environ):
+        return ()
+    try:
+        from dispatcher import tracing  # noqa: PLC0415 - unasked nothing of it is imported
+
+        return (tracing.start(node),)
+    except ImportError:
+        log.warning("no traces: install codepipeline-dispatcher[otel], or unset OTEL_EXPORTER_...")
+    except Exception as error:  # noqa: BLE001 - what OpenTelemetry makes of its variables
+        log.warning("no traces: correct the variables OTEL_... (%s)", type(error).__name__)
+    return ()
 
 
 @task_failure.connect

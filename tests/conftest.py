@@ -9,7 +9,8 @@ from redis import Redis
 from dispatcher.redis_server import RedisServer
 from tests.harness import AWS
 
-for name in [name for name in os.environ if name.startswith(("DISPATCHER_", "AWS_", "CELERY_"))]:
+OTHERS = ("DISPATCHER_", "AWS_", "CELERY_", "OTEL_")
+for name in [name for name in os.environ if name.startswith(OTHERS)]:
     del os.environ[name]
 os.environ.update(AWS)
 

@@ -39,6 +39,16 @@ def hold(job: Job[Config], *, heed: bool) -> None:
             time.sleep(0.02)
 
 
+def ask_in_a_span(job: Job[Config]) -> None:
+    """Both AWS's SDK and the span's own end quote the bucket."""
+    import boto3
+    from opentelemetry import trace
+
+    key = job.config.api_key
+    with trace.get_tracer("acme").start_as_current_span("acme.ask"):
+        boto3.client("s3").get_object(Bucket=key.get_secret_value() if key else "", Key="k")
+
+
 def run(job: Job[Config]) -> Outcome:  # noqa: C901, PLR0912 - one arm for each thing a test may ask
     note(job, "start")
     match job.config.do:
@@ -49,6 +59,8 @@ def run(job: Job[Config]) -> Outcome:  # noqa: C901, PLR0912 - one arm for each 
         case "raise":
             key = job.config.api_key
             raise ValueError(f"leaks {key.get_secret_value() if key else ''}")
+        case "trace":
+            ask_in_a_span(job)
         case "fail":
             raise JobFailed("as asked", "run-7")
         case "work":
