@@ -127,7 +127,9 @@ def test_a_jobs_log_adds_its_fields_to_the_authors_own(
 
     [record] = caplog.records
     assert record.name == "dispatcher.provider.Acme"
-    fields = {name: record.__dict__[name] for name in ("job_id", "provider", "client", "attempt")}
+    fields = {
+        name: record.__dict__[name] for name in ("job_id", "provider", "client", "attempt", "run")
+    }
     assert fields == {
         "job_id": ref.job_id,
         "provider": "Acme",
