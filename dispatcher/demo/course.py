@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from dispatcher.demo import parts
+from dispatcher.demo import parts, terminal
 from dispatcher.demo.client import Client, answers
 from dispatcher.demo.processes import DemoError, Processes
 from dispatcher.demo.scenario import (
@@ -127,14 +127,17 @@ class _Demo:
         began = time.monotonic()
         address = parts.start_emulator(self._processes, place)
         path = self._folder / "tokens.json"
-        tokens = parts.new_tokens(path)
+        self._tokens = tokens = parts.new_tokens(path)
         self._client = Client(address, lambda client: tokens.get(client, "unknown"))
         # Before anybody polls: a type that is not there yet is left alone for a minute.
         for action_type in (ECHO, COUNTDOWN):
             self._client.define(action_type)
         self._flower = f"127.0.0.1:{free_port()}"
-        env = parts.environment(os.environ, redis=self._store.url, emulator=address, tokens=path)
-        parts.start_fleet(self._processes, env, place, int(self._flower.rpartition(":")[2]))
+        self._place = place
+        self._env = parts.environment(
+            os.environ, redis=self._store.url, emulator=address, tokens=path
+        )
+        parts.start_fleet(self._processes, self._env, place, int(self._flower.rpartition(":")[2]))
         click.echo("Starting emulator, beat, two workers and Flower ...")
         self._processes.wait(self._client.polled, within=START_WITHIN, what="the workers' start")
         click.echo(f"Ready after {time.monotonic() - began:.1f} s.\n")
@@ -191,13 +194,18 @@ class _Demo:
             within=FLOWER_WITHIN,
             what="Flower's start",
         )
-        click.echo(f"Flower:  {url}\nRedis:   {self._store}\nLogs:    {self._folder}")
+        click.echo(f"Flower:  {url}, the jobs: {url}/jobs")
+        click.echo(f"Redis:   {self._store}\nLogs:    {self._folder}")
         if stay:
+            click.echo(self._invitation())
             click.echo("Everything stays up until Ctrl-C.")
         if as_json:
             click.echo(
                 json.dumps({**counts, "seconds": round(seconds, 3), "redis": self._store.name})
             )
+
+    def _invitation(self) -> str:
+        return terminal.invite(self._folder, self._place, self._env, os.environ, self._tokens)
 
     def _stay(self) -> None:
         try:

@@ -95,11 +95,16 @@ def store(folder: Path, group: int) -> Iterator[Store]:
 
 
 def new_tokens(path: Path) -> dict[str, str]:
-    """Random ones, in a file that only its owner may read."""
+    """Random ones, in a file."""
     tokens = {tenant: secrets.token_urlsafe(24) for tenant in TENANTS}
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
-        json.dump(tokens, file)
+    write_for_owner(path, json.dumps(tokens))
     return tokens
+
+
+def write_for_owner(path: Path, text: str) -> None:
+    """A new file that nobody else may read."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+        file.write(text)
 
 
 def environment(
