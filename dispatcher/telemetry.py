@@ -25,8 +25,8 @@ ALARMS = frozenset({
     Event.BROKER_DOWN, Event.POLL_FAILED, Event.POLL_THROTTLED, Event.NO_ACTION,
 })  # fmt: skip
 
-# Celery's own line for each task says nothing that ours do not.
-CHATTY = ("celery.worker.strategy", "celery.app.trace", "botocore", "s3transfer")
+# Celery's own line for each task says nothing that ours do not; beat's is one a tick.
+CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.beat", "botocore", "s3transfer")
 # Their warnings name hosts: S3's may begin with a customer's bucket; and each retry is one.
 SILENT = ("urllib3", "opentelemetry")
 

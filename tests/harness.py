@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 from dispatcher.emulator.client import Emulator
 
@@ -36,6 +38,10 @@ QUICK = {
     "DISPATCHER_SWEEP_INTERVAL": "0.5",
     "DISPATCHER_SHUTDOWN_GRACE": "2",
 }
+NEEDS_CURL = pytest.mark.skipif(
+    shutil.which("curl") is None and "CI" not in os.environ,
+    reason="no curl here, as people type it",
+)
 FINAL = {"Succeeded", "Failed", "TimedOut"}
 
 

@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from dispatcher.emulator.client import Emulator
-from tests.harness import BIN, eventually
+from tests.harness import BIN, NEEDS_CURL, eventually
 
 ROOT = Path(__file__).parents[2]
 USER = {"PATH": os.environ["PATH"], "AWS_PROFILE": "the user's own", "C_FORCE_ROOT": "1"}
@@ -105,6 +105,7 @@ def test_the_failed_job_is_found_and_its_page_says_why(demo: Demo, browser: Chro
     assert "It was told to fail." in demo.type(f"dispatcher jobs show {job}")
 
 
+@NEEDS_CURL
 def test_a_paused_providers_jobs_stay_at_aws_until_it_is_resumed(
     demo: Demo, browser: Chrome
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from dispatcher.redis_server import RedisServer, free_port
-from tests.harness import BIN, eventually, fleet
+from tests.harness import BIN, NEEDS_CURL, eventually, fleet
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -60,6 +60,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@NEEDS_CURL
 def test_the_provider_is_tried_against_the_emulator(
     redis: Redis, redis_server: RedisServer, place: Path
 ) -> None:
