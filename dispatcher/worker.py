@@ -36,6 +36,8 @@ CHILD_CHECK = 0.5  # seconds; the pool alone looks every 5
 LEAVE = timedelta(seconds=1)  # for this process to be gone
 HAND_ON = timedelta(seconds=4)  # to do it within, when nothing runs any more
 
+POOLS = frozenset({"prefork", "thread"})  # modules of Celery's
+
 log = logging.getLogger("dispatcher")
 
 
@@ -146,6 +148,11 @@ def _set_up(sender: Any = None, **_: object) -> None:
         )
     )
     sender.options.update(without_gossip=True, without_mingle=True)
+    pool = sender.pool_cls.__module__.rpartition(".")[2]
+    if pool not in POOLS:
+        log.warning(
+            "-P %s holds up sweeps and stops while a handler runs; use -P prefork or threads", pool
+        )
 
 
 def _tracing(node: str) -> Sequence[Observer]:

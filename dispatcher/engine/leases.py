@@ -121,7 +121,7 @@ class Leases:
                     return False
                 self._clock.sleep(0.5)
                 continue
-            held.beaten = sent
+            held.beaten = max(held.beaten, sent)
             return not lost and not held.refused
 
     def drop(self, held: Held) -> None:
@@ -160,7 +160,7 @@ class Leases:
             return
         self._next_beat = sent + self._times.beat.total_seconds()
         for one in held:
-            one.beaten = sent
+            one.beaten = max(one.beaten, sent)
             if one.claim.owner in lost and not one.overdue():
                 one.refused = True
                 self._lose(one)

@@ -124,3 +124,10 @@ def test_an_unknown_client_costs_no_other_job_and_stays_on_offer(running: Fleet)
     assert ends == ["Succeeded"] * 3
     assert running.job(stranger)["status"] in {"Queued", "Dispatched"}
     assert running.calls(stranger, "Put") == []
+
+
+def test_a_pool_that_holds_up_the_rest_does_the_jobs_and_is_warned_of(empty: Fleet) -> None:
+    worker = empty.start_worker("solo", slots=1)
+
+    assert empty.ended(empty.submit()[0])["status"] == "Succeeded"
+    assert "use -P prefork or threads" in worker.output
