@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dispatcher.settings import Settings
 
 WRONG_SETTINGS = 2
-STATES = ("waiting", "running", "retry", "finished", "reported", "dead", "damaged")
+STATES = ("waiting", "running", "retry", "finished", "reported", "dead", "damaged", "failed")
 OWNERS = ("ThirdParty", "Custom")
 CATEGORIES = ("Source", "Build", "Deploy", "Test", "Invoke", "Approval", "Compute")
 ACCOUNT = "Account whose workers may poll a third-party action type; repeat it for more."
@@ -141,7 +141,10 @@ def new_provider(*, name: str, owner: str, category: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a job.")
 @click.pass_context
 def jobs(context: click.Context, /, *, as_json: bool, **wanted: str | None) -> None:
-    """List the jobs that the ledger knows. Exit status: 0, or 1 when Redis does not answer."""
+    """List the jobs that the ledger knows. Exit status: 0, or 1 when Redis does not answer.
+
+    Reported ones for an hour; with --state reported or failed the last 10,000, for 7 days.
+    """
     if context.invoked_subcommand is not None:
         return
     from dispatcher.operate import table

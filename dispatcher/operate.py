@@ -2,11 +2,11 @@
 
 Knows nothing of how it is asked; decides nothing that the ledger should."""
 
-import getpass
 import os
+import pwd
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from redis.exceptions import RedisError
 
@@ -14,10 +14,18 @@ from dispatcher.engine import lifecycle
 from dispatcher.engine.model import LedgerDown, Release, Store
 from dispatcher.settings import Settings
 from dispatcher.store.audit import Audit
-from dispatcher.store.connection import connect
+from dispatcher.store.connection import connect, unanswered
 from dispatcher.store.fleet import RedisFleet
 from dispatcher.store.ledger import RedisLedger
-from dispatcher.store.records import Record, Records, State, Wanted
+from dispatcher.store.records import (
+    FAILED,
+    HISTORY_MOST,
+    Record,
+    Records,
+    State,
+    Wanted,
+    span,
+)
 
 CREWS = ("PROVIDER", "STATE", "SLOTS", "RUNNING", "WORKERS", "DRAINING")
 # On what an operator may act; the ledger has the last word.
@@ -40,7 +48,10 @@ IN_HANDS = {
     "release": "stop that worker, or wait for its lease to end; `jobs fail` ends the job itself",
     "fail": "its acknowledgement is under way; ask again in a moment",
 }
-HEAD = ("JOB", "STATE", "PROVIDER", "CLIENT", "BEGUN", "WORKER", "RESULT")
+HEAD = ("JOB", "STATE", "PROVIDER", "CLIENT", "AGE", "ATTEMPT", "WORKER", "RESULT")
+ENDED = {FAILED, State.REPORTED.value}
+WIDEST = 60  # letters of a result in a table
+TELLING = 4  # letters of an id that may stand for it
 
 
 class OperatorError(Exception):
@@ -56,16 +67,19 @@ class Operator:
         self._audit = Audit(redis)
 
     def jobs(self, wanted: Wanted) -> list[Record]:
-        """By state, then by job."""
+        """By state, then by job. With the history, where what has ended is asked for."""
         with _answered():
-            found = [record for record in self._records.all() if wanted.takes(record)]
+            past = self._records.ended(HISTORY_MOST) if wanted.state in ENDED else []
+            known = {record.job_id: record for record in (*reversed(past), *self._records.all())}
+        found = [record for record in known.values() if wanted.takes(record)]
         order = list(State)
         return sorted(found, key=lambda record: (order.index(record.state), record.job_id))
 
     def show(self, job_id: str) -> list[str]:
         """A job's record, and its life so far."""
         with _answered():
-            record, life = self._one(job_id), self._records.life(job_id)
+            record = self._one(job_id)
+            life = self._records.life(record.job_id)
         told = record.shown()
         facts = [f"{name:9} {value}" for name, value in told.items() if value]
         steps = [
@@ -77,17 +91,17 @@ class Operator:
     def resend(self, job_id: str) -> str:
         """Has a stored result put once more: by the next sweep of any worker."""
         record = self._act("resend", job_id, Release(timedelta(), f"sent again by {_who()}"))
-        return f"{job_id}: its {record.outcome} is put again by the next sweep."
+        return f"{record.job_id}: its {record.outcome} is put again by the next sweep."
 
     def release(self, job_id: str) -> str:
         """Ends a wait that nobody needs: of a Retry, or for a lease's next look."""
-        self._act("release", job_id, Release(timedelta(), f"released by {_who()}"))
-        return f"{job_id}: the next sweep hands it on."
+        record = self._act("release", job_id, Release(timedelta(), f"released by {_who()}"))
+        return f"{record.job_id}: the next sweep hands it on."
 
     def fail(self, job_id: str, reason: str) -> str:
         """Has AWS told that an acknowledged job failed. A handler that runs it is told to stop."""
-        self._act("fail", job_id, Store(lifecycle.ended_by_operator(reason)))
-        return f"{job_id}: AWS is told by the next sweep that it failed."
+        record = self._act("fail", job_id, Store(lifecycle.ended_by_operator(reason)))
+        return f"{record.job_id}: AWS is told by the next sweep that it failed."
 
     def _act(self, act: str, job_id: str, arm: Release | Store) -> Record:
         """What it was before. Raises OperatorError where the act makes no sense, or came late."""
@@ -96,11 +110,11 @@ class Operator:
             ref = record.ref if record.state in FITS[act] else None
             done = ref is not None and self._ledger.overrule(ref, arm)
             if done:
-                self._audit.add(_who(), act, job_id)
+                self._audit.add(_who(), act, record.job_id)
         if ref is None:
-            raise OperatorError(f"{job_id} is {record.state}: {STANDS[record.state]}.")
+            raise OperatorError(f"{record.job_id} is {record.state}: {STANDS[record.state]}.")
         if not done:
-            raise OperatorError(f"{job_id} is in a worker's hands: {IN_HANDS[act]}.")
+            raise OperatorError(f"{record.job_id} is in a worker's hands: {IN_HANDS[act]}.")
         return record
 
     def pause(self, provider: str, known: Collection[str]) -> str:
@@ -148,16 +162,27 @@ class Operator:
         """What operators did, newest first."""
         with _answered():
             acts = self._audit.acts()
-        return [f"{_time(one.at)}  {one.who}  {one.act} {one.subject}" for one in acts]
+        return [_printable(f"{_time(one.at)}  {one.who}  {one.act} {one.subject}") for one in acts]
 
     def _one(self, job_id: str) -> Record:
+        """By its id, or by how that begins where no other job's does."""
         record = self._records.one(job_id)
-        if record is None:
-            raise OperatorError(
-                f"{job_id}: no such job. Records of reported jobs are kept for an hour, dead "
-                "letters for 7 days."
-            )
-        return record
+        if record is not None:
+            return record
+        near = self._beginning(job_id) if len(job_id) >= TELLING else {}
+        if len(near) == 1:
+            return near.popitem()[1]
+        if near:
+            raise OperatorError(f"{job_id}: {len(near)} jobs begin so, as {', '.join(near)[:200]}.")
+        raise OperatorError(
+            f"{job_id}: no such job. `dispatcher jobs` lists them; of those that AWS has a result "
+            "of, the last 10,000 are known for 7 days."
+        )
+
+    def _beginning(self, start: str) -> dict[str, Record]:
+        past = self._records.ended(HISTORY_MOST)
+        known = (*reversed(past), *self._records.all())
+        return {one.job_id: one for one in known if one.job_id.startswith(start)}
 
 
 def table(records: Iterable[Record]) -> list[str]:
@@ -189,10 +214,15 @@ def _row(record: Record) -> Sequence[str]:
         record.state,
         ref.type.provider if ref else "",
         (ref.client_id or "") if ref else "",
+        span(datetime.now(UTC) - record.since) if record.since else "",
         str(record.attempt),
         record.worker,
-        " ".join(result.split())[:60],
+        _cut(" ".join(result.split())),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
 def _time(at: datetime) -> str:
@@ -200,9 +230,10 @@ def _time(at: datetime) -> str:
 
 
 def _who() -> str:
+    """By the machine, not by a variable that anybody sets."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have no name
         return f"user {os.getuid()}"
 
 
@@ -210,8 +241,7 @@ def _who() -> str:
 def _answered() -> Iterator[None]:
     try:
         yield
-    except (LedgerDown, RedisError) as error:
-        raise OperatorError(
-            f"DISPATCHER_REDIS_URL: no Redis answers there ({type(error).__name__}); "
-            "start one, or correct the address."
-        ) from None
+    except LedgerDown as error:
+        raise OperatorError(unanswered(str(error))) from None
+    except RedisError as error:
+        raise OperatorError(unanswered(type(error).__name__)) from None

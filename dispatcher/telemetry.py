@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Collection, Mapping
-from urllib.parse import quote
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Collection, Iterator, Mapping
+from html import escape
+from urllib.parse import quote, quote_plus
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -18,6 +20,7 @@ from dispatcher.engine.model import Claim, JobRef, PortError
 from dispatcher.engine.ports import About, Event, Observer
 
 ALARM_EVERY = 60.0  # seconds between two lines of one alarm
+LONGEST = 32_000  # characters of a traceback
 SHORTEST_SECRET = 4  # characters; a shorter text is too common to be blotted out
 ALARMS = frozenset({
     Event.UNKNOWN_CLIENT, Event.TOKENS_DOWN, Event.TYPE_UNKNOWN, Event.LEDGER_DOWN,
@@ -98,14 +101,23 @@ def _of(about: About) -> dict[str, object]:
 
 
 def _blotted(error: BaseException, secrets: Collection[object]) -> str:
-    text = "".join(traceback.format_exception(error))
     found = {str(one) for one in secrets if one and len(str(one)) >= SHORTEST_SECRET}
-    escaped = {
-        form for one in found for form in (repr(one)[1:-1], json.dumps(one)[1:-1], quote(one))
-    }
-    for secret in sorted(found | escaped, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
+    forms = sorted({form for one in found for form in _forms(one)}, key=len, reverse=True)
+    text = "".join(traceback.format_exception(error))
+    if len(text) > 10 * LONGEST:  # what is cut in two cannot be found
+        text = text[: 10 * LONGEST - max(map(len, forms), default=0)]
+    for form in forms:
+        text = text.replace(form, "***")
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... and more"
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """As it stands in texts that quote it: a literal, JSON, a URL, a form, HTML, Basic auth."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    yield from (secret, repr(secret)[1:-1], ascii(secret)[1:-1], repr(raw)[2:-1], escape(secret))
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    yield from (quote(raw), quote(raw, safe=""), quote_plus(raw))
+    yield from (b64encode(raw).decode(), urlsafe_b64encode(raw).decode().rstrip("="))
 
 
 class PlainFormatter(logging.Formatter):

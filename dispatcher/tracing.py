@@ -3,18 +3,27 @@
 One trace leads from a poll that brought jobs, over their messages, to their results. What has no
 job is left out, and no text of an error leaves the process: it may quote a token."""
 
+import logging
 import netrc  # noqa: F401 - else imported by requests at the first export, see Exporter
 import os
 import threading
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from celery.signals import before_task_publish, worker_process_shutdown, worker_shutdown
+from celery import current_app
+from celery.signals import (
+    before_task_publish,
+    task_prerun,
+    worker_process_shutdown,
+    worker_shutdown,
+)
 from opentelemetry import propagate, trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
+from opentelemetry.instrumentation.celery.utils import CTX_KEY
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import Event as SpanEvent
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
@@ -28,8 +37,11 @@ from dispatcher.engine.ports import About, Event, Observer
 TURNS: Final = frozenset({f"run/{TICK}", f"run/{POLL}"})  # as the instrumentation names them
 OURS: Final = "apply_async/dispatcher."  # messages that bring no job, but for a settle
 TEXTS: Final = frozenset({"exception.message", "exception.stacktrace"})
-FLUSH: Final = 2.0  # seconds at a process's end; a collector that is gone holds none back
+FLUSH: Final = 1.0  # seconds at a process's end; a collector that is gone holds none back
+UNSENT: Final = 16  # publish spans that may be under way
 OF_SEVERAL: Final = frozenset({Event.OFFERED, Event.SWEPT})  # their span is not one job's
+
+log = logging.getLogger("dispatcher")
 
 
 def start(node: str) -> Observer:
@@ -37,15 +49,19 @@ def start(node: str) -> Observer:
 
     OpenTelemetry's variables say where to, and how much. `node`: the worker's Celery name.
     """
+    exporter = Exporter()
     provider = TracerProvider(resource=_resource(node), shutdown_on_exit=False)
-    provider.add_span_processor(JobsOnly(BatchSpanProcessor(Exporter())))
+    provider.add_span_processor(JobsOnly(BatchSpanProcessor(exporter)))
     trace.set_tracer_provider(provider)  # for spans that a handler makes
+    task_prerun.connect(_begin_apart)  # before the instrumentation's: they run in order
     instrumentors: list[Any] = [CeleryInstrumentor, BotocoreInstrumentor]  # untyped
     for instrumentor in instrumentors:
         instrumentor().instrument(tracer_provider=provider)
-    before_task_publish.connect(_begin_anew)  # after the instrumentation's: they run in order
+    before_task_publish.connect(_begin_anew)  # after the instrumentation's
 
     def flush(**_: object) -> None:
+        if exporter.failing:
+            return
         last = threading.Thread(target=provider.force_flush, daemon=True)
         last.start()
         last.join(FLUSH)
@@ -62,6 +78,12 @@ def _resource(node: str) -> Resource:
     return told
 
 
+def _begin_apart(**_: object) -> None:
+    """Of a message that came twice at once the instrumentation ends only one span: the other would
+    stay the thread's own for ever."""
+    attach(Context())
+
+
 def _begin_anew(sender: str, headers: MutableMapping[str, object], **_: object) -> None:
     """A poll begins a trace: else all that one tick asked for would be in one."""
     if sender == POLL:
@@ -73,6 +95,8 @@ class SpanObserver:
     """`Observer` that notes what happened in the span at hand, and whose job it was."""
 
     def saw(self, event: Event, about: About = None, **fields: object) -> None:
+        if event is Event.BROKER_DOWN:
+            _forget_unsent()
         span = trace.get_current_span()
         if not span.is_recording():
             return
@@ -92,6 +116,14 @@ class SpanObserver:
             span.set_status(StatusCode.ERROR)
 
 
+def _forget_unsent() -> None:
+    """The instrumentation keeps the span of each publish that failed."""
+    for task in current_app.tasks.values():
+        spans = getattr(task, CTX_KEY, {})
+        for key in [key for key in list(spans) if key[1]][:-UNSENT]:
+            spans.pop(key, None)
+
+
 def _job(about: About) -> Mapping[str, str | int]:
     match about:
         case Claim():
@@ -103,6 +135,12 @@ def _job(about: About) -> Mapping[str, str | int]:
     return {}
 
 
+@dataclass
+class Turn:
+    begun: list[int] = field(default_factory=list)
+    ended: list[ReadableSpan] = field(default_factory=list)
+
+
 class JobsOnly(SpanProcessor):
     """Keeps the spans of a tick or a poll back until it ends: they go on if jobs or an error came.
 
@@ -111,14 +149,18 @@ class JobsOnly(SpanProcessor):
 
     def __init__(self, to: SpanProcessor) -> None:
         self._to = to
-        self._turns: dict[int, list[ReadableSpan]] = {}  # by the id of each span that is open
+        self._turns: dict[int, Turn] = {}  # by the id of each span that is open
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         del parent_context
+        turn = None
         if span.name in TURNS:
-            self._turns[_id(span)] = []
-        elif span.parent and not span.parent.is_remote and span.parent.span_id in self._turns:
-            self._turns[_id(span)] = self._turns[span.parent.span_id]
+            turn = Turn()
+        elif span.parent and not span.parent.is_remote:
+            turn = self._turns.get(span.parent.span_id)
+        if turn is not None:
+            turn.begun.append(_id(span))
+            self._turns[_id(span)] = turn
 
     def on_end(self, span: ReadableSpan) -> None:
         turn = self._turns.pop(_id(span), None)
@@ -126,9 +168,11 @@ class JobsOnly(SpanProcessor):
             if not _astray(span):
                 self._to.on_end(span)
             return
-        turn.append(span)
-        if span.name in TURNS and any(map(_tells, turn)):
-            for one in turn:
+        turn.ended.append(span)
+        if span.name in TURNS:
+            for open_one in turn.begun:  # a publish that failed never ends
+                self._turns.pop(open_one, None)
+            for one in turn.ended if any(map(_tells, turn.ended)) else ():
                 self._to.on_end(one)
 
     def shutdown(self) -> None:
@@ -162,9 +206,16 @@ class Exporter(SpanExporter):
 
     def __init__(self) -> None:
         self._made: dict[int, SpanExporter] = {os.getpid(): OTLPSpanExporter()}
+        self.failing = False
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # told here, once
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._own().export([_without_texts(span) for span in spans])
+        result = self._own().export([_without_texts(span) for span in spans])
+        failing = result is not SpanExportResult.SUCCESS
+        if failing and not self.failing:
+            log.warning("the collector of traces takes none: until it does, spans are lost")
+        self.failing = failing
+        return result
 
     def shutdown(self) -> None:
         self._own().shutdown()

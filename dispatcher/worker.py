@@ -253,6 +253,9 @@ def hand_on(job: object, task_id: str, after: timedelta) -> bool:
     except LedgerDown as error:
         wired.observer.saw(Event.LEDGER_DOWN, error=error)
         return False
-    if overdue is None or after:
+    if overdue is None:
+        return True
+    if after:  # it may still write, until this process is gone
+        wired.observer.saw(Event.UNFINISHED, overdue.ref)
         return True
     return wired.sweeper.hand_on(overdue, "its process is gone")

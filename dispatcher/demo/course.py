@@ -73,6 +73,8 @@ def _tidy(folder: Path, *, keep: bool) -> None:
     if not any(folder.glob("*.log")) or not keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
+        for name in parts.SECRET:
+            (folder / name).unlink(missing_ok=True)
         click.echo(f"The logs are kept in {folder}", err=True)
 
 
@@ -126,7 +128,7 @@ class _Demo:
     def _bring_up(self, place: Path) -> None:
         began = time.monotonic()
         address = parts.start_emulator(self._processes, place)
-        path = self._folder / "tokens.json"
+        path = self._folder / parts.TOKENS
         self._tokens = tokens = parts.new_tokens(path)
         self._client = Client(address, lambda client: tokens.get(client, "unknown"))
         # Before anybody polls: a type that is not there yet is left alone for a minute.
@@ -188,15 +190,15 @@ class _Demo:
         counts = count(seen)
         ends = ", ".join(f"{counts[end]} {end}" for end in ("succeeded", "failed", "waiting"))
         click.echo(f"{counts['jobs']} jobs in {seconds:.1f} s: {ends}")
-        url = f"http://{self._flower}"
         self._processes.wait(
             lambda: answers(self._flower, "/healthcheck"),
             within=FLOWER_WITHIN,
             what="Flower's start",
         )
-        click.echo(f"Flower:  {url}, the jobs: {url}/jobs")
-        click.echo(f"Redis:   {self._store}\nLogs:    {self._folder}")
         if stay:
+            url = f"http://{self._flower}"
+            click.echo(f"Flower:  {url}, the jobs: {url}/jobs")
+            click.echo(f"Redis:   {self._store}\nLogs:    {self._folder}")
             click.echo(self._invitation())
             click.echo("Everything stays up until Ctrl-C.")
         if as_json:

@@ -22,7 +22,8 @@ ALLOW_INSECURE = "DISPATCHER_ALLOW_INSECURE_REDIS"  # the user's word on a Redis
 REGION = "eu-west-1"
 MODULES = ("echo", "countdown")  # in the folder `workers`
 # The user's own must not reach the demo's processes: they would call AWS, or another broker.
-FOREIGN = ("AWS_", "DISPATCHER_", "CELERY_", "FLOWER_")
+FOREIGN = ("AWS_", "DISPATCHER_", "CELERY_", "FLOWER_", "OTEL_")
+TOKENS, ENVIRONMENT, JOBS = SECRET = ("tokens.json", "env", "jobs.json")  # files in its folder
 CONTINUATION_DELAY = 2
 ACK_WINDOW = 10
 SETTINGS = {

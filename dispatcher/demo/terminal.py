@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from dispatcher.demo.parts import FOREIGN, write_for_owner
+from dispatcher.demo.parts import ENVIRONMENT, FOREIGN, JOBS, write_for_owner
 from dispatcher.demo.scenario import ECHO, TENANTS
 
-JOBS = 20
+AT_ONCE = 20  # jobs
 FORGET = f"for name in $(env | grep -oE '^({'|'.join(FOREIGN)})[A-Z0-9_]*'); do unset $name; done"
 
 
@@ -25,16 +25,16 @@ def invite(
     tokens: Mapping[str, str],
 ) -> str:
     """Writes the files, and answers the lines. `env` is the fleet's, `given` the user's own."""
-    environment, jobs = folder / "env", folder / "jobs.json"
+    environment, jobs = folder / ENVIRONMENT, folder / JOBS
     write_for_owner(environment, _exports(env, given))
     write_for_owner(jobs, _jobs(tokens))
     return f"""
 In another terminal:
-    cd {shlex.quote(str(place))} && . {environment}
-    dispatcher jobs --text fail     # then: dispatcher jobs show ID
+    cd {shlex.quote(str(place))} && . {shlex.quote(str(environment))}
+    dispatcher jobs --state failed  # why: dispatcher jobs show ID
     dispatcher pause Echo           # AWS keeps its jobs, until: dispatcher resume Echo
-    curl -d @{jobs} $AWS_ENDPOINT_URL_CODEPIPELINE/_admin/jobs
-    celery -A dispatcher worker -P threads -c 16 -Q provider.Echo -n more@%h
+    curl -d @{shlex.quote(str(jobs))} $AWS_ENDPOINT_URL_CODEPIPELINE/_admin/jobs
+    celery -A dispatcher worker -P threads -c 16 -Q provider.Echo -n more@%h  # another -n for each
 """
 
 
@@ -57,5 +57,5 @@ def _jobs(tokens: Mapping[str, str]) -> str:
         "clientId": tenant,
         "clientToken": tokens[tenant],
         "configuration": {"Message": "submitted by hand"},
-        "count": JOBS,
+        "count": AT_ONCE,
     })  # fmt: skip

@@ -26,7 +26,9 @@ class Held:
         self.claim = claim
         self.spec = spec
         self.lost = False  # the handler should stop
-        self.refused = False  # the ledger says that the job is another's
+        self.refused = False  # nothing more of it is for the ledger
+        self.revoked: float | None = None  # when the ledger said that the job is another's, or over
+        self.fenced = False  # its process was told to end, if that ends it
         self.beaten = clock.monotonic()
         self.deadline: float | None = None  # while the handler runs
         self._clock = clock
@@ -38,9 +40,12 @@ class Held:
         return self.deadline is not None and self._clock.monotonic() >= self.deadline
 
     def hung(self) -> bool:
-        """It was told to stop, and had time to do so."""
+        """It was told to stop for good, and had time to do so."""
+        if self.deadline is None:
+            return False
+        told = self.deadline if self.revoked is None else min(self.deadline, self.revoked)
         patience = min(self.spec.time_limit, PATIENCE).total_seconds()
-        return self.deadline is not None and self._clock.monotonic() >= self.deadline + patience
+        return self._clock.monotonic() >= told + patience
 
     def stopping(self) -> bool:
         return self.over() or self._process_stops()
@@ -162,7 +167,7 @@ class Leases:
         for one in held:
             one.beaten = max(one.beaten, sent)
             if one.claim.owner in lost and not one.overdue():
-                one.refused = True
+                one.refused, one.revoked = True, self._clock.monotonic()
                 self._lose(one)
 
     def _check(self, held: Held) -> None:
@@ -172,9 +177,11 @@ class Leases:
             if held.spec.on_crash is OnCrash.RERUN:
                 # Another may run it by now: it must not renew what it no longer has.
                 held.refused = True
-                self._fence()
+                self._end(held)
         if held.overdue() and not held.refused:
             self._time_out(held)
+        if held.revoked is not None and held.hung():
+            self._end(held)
 
     def _lose(self, held: Held) -> None:
         held.lost = True
@@ -192,7 +199,12 @@ class Leases:
             return
         held.lost = held.refused = True
         self._observer.saw(Event.TIMED_OUT, held.claim)
-        self._fence()
+        self._end(held)
+
+    def _end(self, held: Held) -> None:
+        if not held.fenced:
+            held.fenced = True
+            self._fence()
 
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():

@@ -244,17 +244,17 @@ def may_put_unstored(spec: ActionSpec) -> bool:
     return spec.on_crash is OnCrash.FAIL
 
 
-def put_refused() -> Dead:
+def put_refused(why: str) -> Dead:
     """AWS would refuse the same result again; what it is stays for an operator."""
-    return Dead()
+    return Dead(why=why)
 
 
-def put_later(since: timedelta) -> Arm:
-    """The put found no answer. `since`: the age of the verdict; the pause grows with it."""
+def put_later(since: timedelta, why: str) -> Arm:
+    """AWS has not taken it yet. `since`: the age of the verdict; the pause grows with it."""
     if since >= PUT_FOR:
-        return Dead()
+        return Dead(why=why)
     pause = min(max(since / 4, PUT_PAUSE_LEAST), PUT_PAUSE_MOST)
-    return Release(pause, "the put found no answer")
+    return Release(pause, f"not put yet, {why}")
 
 
 def room(crew: Crew, waiting: int) -> int:

@@ -293,9 +293,10 @@ class Release:
 
 @dataclass(frozen=True)
 class Dead:
-    """Finish: AWS will not take the verdict; kept for an operator."""
+    """Finish: AWS will not take the verdict; kept for an operator. `why`: as AWS said."""
 
     told: "Verdict | None" = None
+    why: str = ""
 
 
 @dataclass(frozen=True)

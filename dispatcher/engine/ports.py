@@ -171,6 +171,7 @@ class Event(Enum):
     LOST = ("warning", "lease lost")
     TIMED_OUT = ("warning", "ran into its time limit")
     HUNG = ("error", "too many handlers ignore their time limit: this worker ends itself")
+    UNFINISHED = ("warning", "not finished when its worker had to end: a sweep hands it on")
     STALLED = ("error", "this worker has free slots and receives nothing: it ends itself")
     RETRY = ("warning", "to be run again")
     BUG = ("error", "handler raised what it may not raise")

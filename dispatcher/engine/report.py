@@ -52,14 +52,17 @@ class Reporter:
 
     def put(self, held: Held, verdict: Verdict, age: timedelta) -> None:
         """A minute of tries under the lease, then again later."""
-        arm = self._tries(held, verdict) or lifecycle.put_later(age + PUT_INLINE)
+        end = self._tries(held, verdict)
+        arm = lifecycle.put_later(age + PUT_INLINE, end) if isinstance(end, str) else end
         if not isinstance(arm, Done | Park):
             # The ledger may have lost it since, or never had it: whoever goes on needs it there.
             self._store(held, Store(verdict))
         self._tell(held, verdict, arm)
         self._finish(held, replace(arm, told=verdict) if isinstance(arm, Done | Dead) else arm)
 
-    def _tries(self, held: Held, verdict: Verdict) -> Arm | None:
+    def _tries(self, held: Held, verdict: Verdict) -> Arm | str:
+        """Or why there is no end yet."""
+        why = ""
         for _ in self._pauses(PUT_INLINE):
             if held.lost and not lifecycle.may_put_unstored(held.spec):
                 return Release(timedelta(), "lease lost")
@@ -67,10 +70,11 @@ class Reporter:
                 return self._put(held, verdict)
             except (Unanswered, Throttled) as error:
                 self._observer.saw(Event.PUT_FAILED, held.claim, error=error)
+                why = _said(error)
             except PortError as error:
                 self._observer.saw(Event.PUT_FAILED, held.claim, error=error)
-                return None  # an operator's to mend: no use in trying at once
-        return None
+                return _said(error)  # an operator's to mend: no use in trying at once
+        return why
 
     def _put(self, held: Held, verdict: Verdict) -> Arm:
         try:
@@ -81,7 +85,7 @@ class Reporter:
             raise  # an operator can mend that
         except Refused as error:
             self._observer.saw(Event.PUT_FAILED, held.claim, error=error)
-            return lifecycle.put_refused()
+            return lifecycle.put_refused(_said(error))
         return lifecycle.put_accepted(verdict)
 
     def _tell(self, held: Held, verdict: Verdict, arm: Arm) -> None:
@@ -126,3 +130,8 @@ class Reporter:
             self._clock.sleep(pause)
             pause = min(pause * 2, 8.0)
             yield
+
+
+def _said(error: PortError) -> str:
+    """Ours quote nothing."""
+    return f"{type(error).__name__}: {error}"

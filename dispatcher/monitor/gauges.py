@@ -1,9 +1,10 @@
 """Our metrics on Flower's /metrics: gauges as the pages see them, and what the fleet has counted.
 
-Read when somebody scrapes. A Redis that is away costs our metrics, and `ledger_up` says so, beside
-Flower's own."""
+Read when somebody scrapes, in a thread: Flower scrapes in the loop that serves its pages. A Redis
+that is away or hangs costs our metrics, and `ledger_up` says so, beside Flower's own."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -24,6 +25,8 @@ from dispatcher.metrics import (
 from dispatcher.monitor.readings import ProviderRow, Readings
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+WITHIN = 1.0  # seconds
 
 VALUES: Mapping[str, Callable[[ProviderRow], float | None]] = {
     "queue_messages": lambda row: row.queue,
@@ -46,6 +49,8 @@ def install(readings: Readings, registry: CollectorRegistry = REGISTRY) -> None:
 class Gauges(Collector):
     def __init__(self, readings: Readings) -> None:
         self._readings = readings
+        self._thread = ThreadPoolExecutor(1, "gauges")
+        self._asked: Future[tuple[Sequence[ProviderRow], Sequence[Counted]]] | None = None
 
     def describe(self) -> Iterator[Family]:
         """Without asking Redis when it is registered."""
@@ -54,8 +59,8 @@ class Gauges(Collector):
     def collect(self) -> Iterator[Family]:
         up = GaugeMetricFamily(PREFIX + UP.name, UP.help)
         try:
-            rows, sums = self._readings.providers(), counted(self._readings.counts())
-        except LedgerDown:
+            rows, sums = self._ask()
+        except (LedgerDown, TimeoutError):
             up.add_metric([], 0)
             yield up
             return
@@ -64,6 +69,16 @@ class Gauges(Collector):
         yield from _gauges(rows)
         yield from _counters(sums)
         yield _latencies(sums)
+
+    def _ask(self) -> tuple[Sequence[ProviderRow], Sequence[Counted]]:
+        """Raises LedgerDown, or TimeoutError: at once, while an earlier question hangs."""
+        patience = 0.0
+        if self._asked is None or self._asked.done():
+            self._asked, patience = self._thread.submit(self._read), WITHIN
+        return self._asked.result(patience)
+
+    def _read(self) -> tuple[Sequence[ProviderRow], Sequence[Counted]]:
+        return self._readings.providers(), counted(self._readings.counts())
 
 
 def _gauges(rows: Sequence[ProviderRow]) -> Iterator[Family]:

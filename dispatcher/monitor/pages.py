@@ -1,6 +1,7 @@
 """The pages /jobs and /jobs/<id> of Flower. They read, and change nothing."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -19,6 +20,7 @@ from dispatcher.store.records import State, Wanted
 
 STATIC: Final = Path(__file__).parent / "static"
 THREADS: Final = 4
+DOWN_FOR: Final = 5.0  # seconds
 ASKED_MOST: Final = 200  # characters of a filter
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -34,10 +36,14 @@ NOT_FOR_OTHERS: Final = "Access-Control-Allow-Origin"  # Flower sets it if its A
 
 
 class Desk:
-    """Asks the ledger in threads of its own: a Redis that hangs holds up no page of Flower's."""
+    """Asks the ledger in threads of its own: a Redis that hangs holds up no page of Flower's.
+
+    After a failure nobody asks for a moment: what waits behind it would only hang longer.
+    """
 
     def __init__(self, readings: Callable[[], Readings]) -> None:
         self._readings = readings
+        self._down = (0.0, "")  # until when, and why
         self._threads = ThreadPoolExecutor(THREADS, "jobs")
         self._asked: Any = None
 
@@ -53,7 +59,17 @@ class Desk:
         return story
 
     def _run(self, ask: Callable[[], object]) -> Any:
-        return IOLoop.current().run_in_executor(self._threads, ask)
+        return IOLoop.current().run_in_executor(self._threads, lambda: self._unless_down(ask))
+
+    def _unless_down(self, ask: Callable[[], object]) -> object:
+        until, why = self._down
+        if time.monotonic() < until:
+            raise LedgerDown(why)
+        try:
+            return ask()
+        except LedgerDown as error:
+            self._down = time.monotonic() + DOWN_FOR, str(error)
+            raise
 
 
 class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types

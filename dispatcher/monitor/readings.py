@@ -15,12 +15,11 @@ from redis.exceptions import RedisError
 from dispatcher.engine.model import LedgerDown
 from dispatcher.engine.times import Times
 from dispatcher.store.fleet import RedisFleet, Staff
-from dispatcher.store.records import Record, Records, State, Step
+from dispatcher.store.records import HISTORY_MOST, Record, Records, State, Step
 
 T = TypeVar("T")
 
 KEPT = 1.0  # seconds that a reading serves
-ENDED_MOST = 10_000  # the history's length
 ORDER = list(State)
 
 
@@ -91,7 +90,7 @@ class Readings:
         self._known = known
         self._queue = queue
         self._now = _Kept(self._look)
-        self._ended = _Kept(lambda: self._records.ended(ENDED_MOST))
+        self._ended = _Kept(lambda: self._records.ended(HISTORY_MOST))
 
     def board(self) -> Board:
         now, ended = self._now(), self._ended()

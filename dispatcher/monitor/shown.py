@@ -7,12 +7,12 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from dispatcher.monitor.readings import Board, ProviderRow
-from dispatcher.store.records import Record, State, Wanted
+from dispatcher.store.records import FAILED, Record, State, Wanted, span
 
 MOST: Final = 200  # rows of a page
 CUT: Final = 160  # characters of a message in a list
@@ -74,12 +74,15 @@ class Listing:
         others = replace(self.wanted, state="")
         counts = Counter(one.state for one in self.board.jobs if others.takes(one))
         every = Choice("All", sum(counts.values()), query(others), not self.wanted.state)
-        return [every, *(self._state(state, counts[state]) for state in State)]
+        failed = replace(self.wanted, state=FAILED)
+        failures = sum(map(failed.takes, self.board.jobs))
+        each = [self._state(state.value, counts[state], MEANINGS[state]) for state in State]
+        return [every, *each, self._state(FAILED, failures, "AWS was, or is to be, told a failure")]
 
-    def _state(self, state: State, count: int) -> Choice:
+    def _state(self, state: str, count: int, meaning: str) -> Choice:
         here = self.wanted.state == state
-        link = query(replace(self.wanted, state="" if here else state.value))
-        return Choice(state.value.capitalize(), count, link, here, MEANINGS[state])
+        link = query(replace(self.wanted, state="" if here else state))
+        return Choice(state.capitalize(), count, link, here, meaning)
 
     def of(self, row: ProviderRow, state: State | None = None) -> str:
         """A query for one provider's jobs."""
@@ -114,17 +117,6 @@ def colour(record: Record) -> str:
 
 def meaning(record: Record) -> str:
     return MEANINGS[record.state]
-
-
-def span(duration: timedelta) -> str:
-    """Two units: 8s, 3m 12s, 2h 05m, 4d 3h."""
-    seconds = max(int(duration.total_seconds()), 0)
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if days:
-        return f"{days}d {hours % 24}h"
-    if hours:
-        return f"{hours}h {minutes % 60:02d}m"
-    return f"{minutes}m {seconds % 60:02d}s" if minutes else f"{seconds}s"
 
 
 def age(record: Record, now: datetime) -> str:

@@ -37,6 +37,13 @@ class Audit:
         pipe.execute()
 
     def acts(self) -> list[Act]:
-        """Newest first."""
-        lines = [json.loads(str(line)) for line in self._redis.lrange(KEY, 0, -1)]
-        return [Act(datetime.fromtimestamp(at / 1000, UTC), *rest) for at, *rest in lines]
+        """Newest first. What is none of ours is passed over."""
+        return [act for line in self._redis.lrange(KEY, 0, -1) if (act := _act(str(line)))]
+
+
+def _act(line: str) -> Act | None:
+    try:
+        at, who, act, subject = json.loads(line)
+        return Act(datetime.fromtimestamp(at / 1000, UTC), str(who), str(act), str(subject))
+    except (OSError, OverflowError, TypeError, ValueError):
+        return None

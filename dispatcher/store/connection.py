@@ -11,6 +11,7 @@ from redis.retry import Retry
 
 ANSWER_WITHIN = 2.0  # seconds; redis-py's own 10 tries of 5 s would outlast a lease
 OLDEST = (7, 0)
+REFUSALS = frozenset({"AuthenticationError", "NoPermissionError", "ResponseError"})
 
 
 def connect(url: str) -> Redis:
@@ -32,11 +33,19 @@ def faults(redis: Redis) -> list[str]:
         server: dict[str, Any] = redis.info("server")
         memory: dict[str, Any] = redis.info("memory")
     except RedisError as error:
-        return [
-            f"DISPATCHER_REDIS_URL: no Redis answers there ({type(error).__name__}); "
-            "start one, or correct the address."
-        ]
+        return [unanswered(type(error).__name__)]
     return [*_too_old(server), *_is_cluster(server), *_evicts(memory)]
+
+
+def unanswered(error: str) -> str:
+    """`error`: the name of redis-py's. The text of it may quote what it was given."""
+    if error in REFUSALS:
+        return (
+            f"DISPATCHER_REDIS_URL: the Redis there refuses it ({error}); correct the user, the "
+            "password or the database's number, or what that user may do."
+        )
+    remedy = "start one, or correct the address"
+    return f"DISPATCHER_REDIS_URL: no Redis answers there ({error}); {remedy}."
 
 
 def _too_old(server: dict[str, Any]) -> list[str]:

@@ -455,7 +455,7 @@ function arms.dead()
   unlook(args.job, r.type)
   list('dead', args.job, r.type)
   keep(args.job, 7 * DAY)
-  note(args.job, 'dead letter')
+  note(args.job, 'dead letter', args.why)
   ended('dead')
   return true
 end

@@ -230,8 +230,8 @@ def _arm(arm: Arm) -> Facts:
             return {"arm": "park", "why": why, "forget": forget}
         case Release(after, why):
             return {"arm": "release", "why": why, "after": milliseconds(after)}
-        case Dead(told):
-            return {"arm": "dead"} | _told(told)
+        case Dead(told, why):
+            return {"arm": "dead", "why": why} | _told(told)
         case Done(accepted, outcome, told):
             return {"arm": "done", "accepted": accepted, "outcome": outcome} | _told(told)
 

@@ -5,7 +5,7 @@ What AWS hands out to begin or continue a job with is in a record, and is not sh
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Any, Final
@@ -17,6 +17,7 @@ from dispatcher.sdk import Pipeline
 
 PREFIX: Final = "dispatcher:job:"
 HISTORY: Final = "dispatcher:history"
+HISTORY_MOST: Final = 10_000  # its length
 LIVE: Final = ("index", "resting", "waiting", "dead")
 AT_ONCE: Final = 500  # records a round trip
 MOST: Final = 1_000  # of a provider and kind: more than anybody reads
@@ -34,9 +35,13 @@ class State(StrEnum):
     DAMAGED = "damaged"  # nobody acts on it
 
 
+FAILED = "failed"  # to ask for: of whatever state, AWS was or is to be told a failure
+
+
 @dataclass(frozen=True)
 class Record:
-    """`ref` is None for a damaged record. `outcome` and `message` are of the stored result.
+    """`ref` is None for a damaged record. `outcome`, `failure` (AWS's type of it) and `message` are
+    of the stored result.
 
     `lease`: an aware instant; who holds the job has it until then, or a Retry is due. `since`: when
     it was first offered; `ended`: when AWS had its result, known of the history alone.
@@ -49,6 +54,7 @@ class Record:
     worker: str = ""
     lease: datetime | None = None
     outcome: str = ""
+    failure: str = ""
     message: str = ""
     percent: int | None = None
     note: str = ""
@@ -73,6 +79,7 @@ class Record:
             "worker": self.worker,
             "lease": _iso(self.lease),
             "outcome": self.outcome,
+            "failure": self.failure,
             "message": self.message,
             "percent": self.percent,
             "note": self.note,
@@ -83,6 +90,7 @@ class Record:
 class Wanted:
     """Which records are asked for; an empty text asks for any. A damaged one is of any provider.
 
+    `state`: a State's value, or FAILED.
     `job` is how the id begins; `text` stands somewhere in what is known, in any case of letters.
     """
 
@@ -96,7 +104,7 @@ class Wanted:
         ref = record.ref
         return (
             record.job_id.startswith(self.job)
-            and self.state in {"", record.state.value}
+            and (self.state in {"", record.state.value} or self.state == FAILED == _end(record))
             and (ref is None or self.provider in {"", ref.type.provider})
             and self.client in {"", (ref and ref.client_id) or ""}
             and self.text.casefold() in _words(record)
@@ -110,6 +118,21 @@ class Step:
     at: datetime
     event: str
     detail: str
+
+
+def _end(record: Record) -> str:
+    return FAILED if record.outcome == "failure" else ""
+
+
+def span(duration: timedelta) -> str:
+    """For people, in two units: 8s, 3m 12s, 2h 05m, 4d 3h."""
+    seconds = max(int(duration.total_seconds()), 0)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{days}d {hours % 24}h"
+    if hours:
+        return f"{hours}h {minutes % 60:02d}m"
+    return f"{minutes}m {seconds % 60:02d}s" if minutes else f"{seconds}s"
 
 
 class Records:
@@ -209,6 +232,7 @@ def _readable(job_id: str, fields: Mapping[str, str]) -> Record:
         worker=fields.get("owner", "").partition("/")[0],
         lease=_instant(int(fields["lease"])) if int(fields.get("lease", 0)) else None,
         outcome=verdict.get("kind", "") if "verdict" in fields else fields.get("outcome", ""),
+        failure=verdict.get("failure_type") or "",
         message=verdict.get("message", ""),
         percent=int(fields["percent"]) if "percent" in fields else None,
         note=fields.get("note", ""),

@@ -1,15 +1,18 @@
 """How `celery -A dispatcher flower` starts: real processes, by what they listen on and answer."""
 
 import os
+import shutil
 import signal
+import socket
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from celery import Celery
 
-from dispatcher.redis_server import RedisServer
+from dispatcher.redis_server import RedisServer, free_port
 from tests.browser.flowers import Flower, start
 from tests.harness import Fleet, eventually, fleet
 
@@ -17,6 +20,12 @@ ALL = "0.0.0.0"  # noqa: S104 - what is tested
 EVERYWHERE = {ALL, "::"}
 SEND = "/api/task/send-task/dispatcher.tick"
 OPEN_API = {"FLOWER_UNAUTHENTICATED_API": "true"}
+SETPRIV = shutil.which("setpriv")
+UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+NEEDS_PRIVILEGED_PORTS = pytest.mark.skipif(
+    SETPRIV is None or UNPRIVILEGED.read_text() == "0\n",
+    reason="each user may listen on each port here",
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +49,39 @@ def started(made: Fleet) -> Mapping[str, Flower]:
         ),
         "exposed": start(made, "--address=0.0.0.0", env={"XDG_STATE_HOME": "/proc/nowhere"}),
         "writable": start(made, "--read-only=false", "--persistent=false", env=OPEN_API),
+        "quiet": quiet(made),
     }  # fmt: skip
     for flower in flowers.values():
         flower.ready()
     return flowers
+
+
+def quiet(made: Fleet) -> Flower:
+    """Celery's own options stand before `flower`."""
+    port = free_port()
+    celery = ("celery", "-A", "dispatcher", "--quiet", "--no-color")
+    flower = ("flower", "--", f"-port={port}", "--auto_refresh=false", "")
+    return Flower(made.start("flower", *celery, *flower), port)
+
+
+@pytest.fixture(scope="module")
+def refused(made: Fleet) -> Iterator[Mapping[str, Flower]]:
+    """All at once, and over."""
+    conf = made.folder / "wrongconfig.py"
+    conf.write_text("basic_auth = ['operator:secret', 'op:']\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        flowers = {
+            "env": start(made, env={"FLOWER_BASIC_AUTH": "secret:"}),
+            "argv": start(made, "--basic_auth=operator:secret,secret"),
+            "conf": start(made, f"--conf={conf}"),
+            "address": start(made, "--address=999.1.1.1"),
+            "taken": start(made, port=taken.getsockname()[1]),
+            "kind": start(made, "--port=abc"),
+            "spelling": start(made, "--basic_auht=operator:secret", "--address=0.0.0.0"),
+        }
+        for flower in flowers.values():
+            flower.process.wait()
+        yield flowers
 
 
 def test_without_a_password_it_is_for_this_machine_alone(started: Mapping[str, Flower]) -> None:
@@ -69,6 +107,12 @@ def test_with_a_password_it_is_for_all_who_know_it(
         assert flower.ask(path, "operator:wrong")[0] == 401
     assert flower.ask("/jobs", "operator:secret")[0] == 200
     assert flower.ask("/jobs/any", "operator:secret")[0] == 404
+
+
+def test_celerys_own_options_stand_before_it(started: Mapping[str, Flower]) -> None:
+    assert started["quiet"].ask("/jobs")[0] == 200
+    assert "Visit me" not in started["quiet"].process.output
+    assert "Visit me" in started["plain"].process.output
 
 
 def test_an_address_that_is_asked_for_is_obeyed(started: Mapping[str, Flower]) -> None:
@@ -169,3 +213,39 @@ def keeps(folder: Path, port: int, what: bytes) -> None:
         return any(what in file.read_bytes() for file in files if file.is_file())
 
     eventually(kept, "the state is on disk")
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "fix"),
+    [
+        ("env", "FLOWER_BASIC_AUTH: ", "must be user:password"),
+        ("argv", "--basic_auth: ", "must be user:password"),
+        ("conf", "basic_auth in ", "must be user:password"),
+        ("address", "--address: 999.1.1.1 ", "as in --address=127.0.0.1."),
+        ("taken", "--port: ", "on 127.0.0.1 is taken; choose another, as in --port=5555."),
+        ("kind", "--port: ", "must be a whole number."),
+        ("spelling", "--basic_auht: ", "did you mean --basic-auth?"),
+    ],
+)
+def test_what_cannot_be_meant_so_is_one_sentence(
+    refused: Mapping[str, Flower], given: str, named: str, fix: str
+) -> None:
+    (sentence,) = refused[given].process.output.splitlines()
+
+    assert refused[given].process.wait() == 2
+    assert sentence.startswith(named)
+    assert fix in sentence
+    assert "secret" not in sentence
+
+
+@NEEDS_PRIVILEGED_PORTS
+def test_a_port_that_its_user_may_not_have_is_one_sentence(made: Fleet) -> None:
+    celery = str(Path(sys.executable).with_name("celery"))
+    as_anybody = () if os.geteuid() else (str(SETPRIV), "--bounding-set=-net_bind_service")
+
+    process = made.start("flower", *as_anybody, celery, "-A", "dispatcher", "flower", "--port=1023")
+
+    assert process.wait() == 2
+    assert process.output == (
+        "--port: 1023 needs a right that this user lacks; choose another, as in --port=5555.\n"
+    )

@@ -269,6 +269,27 @@ def test_a_hanging_handler_that_lost_its_lease_holds_its_slot_all_the_same(
     assert worker.leases.hung() == 0
 
 
+@POLICIES
+def test_a_handler_that_goes_on_after_its_job_was_ended_is_hung_and_fenced(
+    world: World, on_crash: OnCrash
+) -> None:
+    ref = world.offered(world.action(on_crash=on_crash, time_limit=timedelta(hours=1)))
+    worker = world.worker()
+
+    def goes_on() -> None:
+        assert world.ledger.overrule(ref, Store(Verdict(Kind.FAILURE, "ended by an operator")))
+        world.clock.advance(25)
+        assert world.runs[0].stopping
+        assert (worker.leases.hung(), worker.fenced) == (0, 0)
+        world.clock.advance(30)
+        assert (worker.leases.hung(), worker.fenced) == (1, 1)
+
+    world.handler = doing(goes_on)
+    worker.job(ref)
+
+    assert worker.leases.hung() == 0
+
+
 def test_a_hanging_handler_whose_job_is_anothers_holds_its_slot_all_the_same(
     world: World,
 ) -> None:

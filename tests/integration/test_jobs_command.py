@@ -10,7 +10,7 @@ from redis import Redis
 
 from dispatcher.cli import STATES
 from dispatcher.redis_server import RedisServer
-from dispatcher.store.records import State
+from dispatcher.store.records import FAILED, State
 from tests.harness import BIN, Fleet, eventually, fleet
 
 PUT = "PutThirdPartyJobSuccessResult"
@@ -54,7 +54,8 @@ def test_a_result_that_aws_refuses_for_good_is_seen_and_sent_again(busy: Fleet) 
         [job, "dead", "Probe", "client"]
     ]
     assert "success: did ok" in table
-    assert "dead letter" in shown.splitlines()[-1]
+    assert "dead letter: " in shown.splitlines()[-1]
+    assert "ValidationException" in shown.splitlines()[-1]
     assert busy.job(job)["status"] == "InProgress"
 
     code, said, _ = command(busy, "resend", job)
@@ -136,4 +137,4 @@ def test_no_list_shows_what_a_job_is_begun_or_continued_with(busy: Fleet, redis:
 
 
 def test_the_states_to_choose_from_are_those_that_there_are() -> None:
-    assert tuple(State) == STATES
+    assert (*State, FAILED) == STATES

@@ -104,9 +104,9 @@ def test_retries_end_and_wait_ever_longer_up_to_a_quarter_of_an_hour(
 @example(DAY)
 @example(DAY - timedelta(microseconds=1))
 def test_a_put_is_repeated_for_a_day_with_pauses_of_15_to_60_seconds(since: timedelta) -> None:
-    arm = lifecycle.put_later(since)
+    arm = lifecycle.put_later(since, "why")
 
-    assert (arm == Dead()) == (since >= DAY)
+    assert (arm == Dead(why="why")) == (since >= DAY)
     if isinstance(arm, Release):
         assert timedelta(seconds=15) <= arm.after <= timedelta(seconds=60)
 

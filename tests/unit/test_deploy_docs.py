@@ -2,10 +2,14 @@
 
 import configparser
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,8 +22,10 @@ import yaml  # type: ignore[import-untyped]
 from botocore.configloader import load_config
 from botocore.validate import ParamValidator
 
+from dispatcher.checks.report import Report
 from dispatcher.cli import main
 from dispatcher.metrics import GAUGES, PREFIX
+from dispatcher.monitor.defaults import FOLDER, memory
 from dispatcher.settings import VARIABLES, read
 from tests.command_lines import follow
 
@@ -33,6 +39,10 @@ PROVIDER = "provider.AcmeDeploy"
 CALLS = re.compile(r'operation = "(\w+)"|^ +"(\w+Result)",$', re.MULTILINE)
 ADAPTER = (ROOT / "dispatcher/aws/codepipeline.py").read_text()
 ACTIONS = {f"codepipeline:{call[1] or call[2]}" for call in CALLS.finditer(ADAPTER)}
+UNIT = (SAMPLES / "dispatcher-worker@.service").read_text()
+OTHER_UNITS = dict(
+    re.findall(r"^# ([\w-]+)\.service.*\n((?:\w+=.+\n)+)", PAGE.split("```ini")[1], re.MULTILINE)
+)
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -119,20 +129,29 @@ def task() -> Part:
     )
 
 
-def unit() -> Part:
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(SAMPLES / "dispatcher-worker@.service")
-    service = parser["Service"]
+def units() -> Iterator[Part]:
+    yield unit("dispatcher-worker@", UNIT)
+    for name, lines in OTHER_UNITS.items():
+        yield unit(name, UNIT.replace("\n[Install]", f"{lines}\n[Install]"))
+
+
+def unit(name: str, text: str) -> Part:
+    service = service_of(text)
     program, *options = shlex.split(
         service["ExecStart"].replace("%i", "AcmeDeploy").replace("%%", "%")
     )
-    return Part(
-        "systemd", [[Path(program).name, *options]], {}, float(service["TimeoutStopSec"]), 0
-    )
+    return Part(name, [[Path(program).name, *options]], {}, float(service["TimeoutStopSec"]), 0)
 
 
-PARTS = [*pods(), task(), unit()]
+def service_of(text: str) -> Mapping[str, str]:
+    """Of a key that is given twice the last counts."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(text)
+    return parser["Service"]
+
+
+PARTS = [*pods(), task(), *units()]
 WORKERS = [part for part in PARTS if part.works]
 
 
@@ -185,6 +204,8 @@ def test_every_command_of_the_page_exists() -> None:
     for name, second in told:
         command = main.commands[name]
         assert not isinstance(command, click.Group) or second.strip() in command.commands
+    for line in re.findall(r"`(celery [^`]+)`", PAGE):
+        follow(shlex.split(line))
 
 
 @pytest.mark.parametrize(
@@ -383,3 +404,118 @@ def test_a_task_can_be_protected_as_the_page_says(monkeypatch: pytest.MonkeyPatc
 
     body = {"ProtectionEnabled": True, "ExpiresInMinutes": 60}
     assert asked == [("/api/id/task-protection/v1/state", body)]
+
+
+def steps() -> list[tuple[str, str]]:
+    """The Dockerfile's, one a line."""
+    lines = (SAMPLES / "Dockerfile").read_text().splitlines()
+    return [(line.split()[0], line.partition(" ")[2]) for line in lines if line[:1] != "#"]
+
+
+def test_the_image_has_what_the_other_samples_ask_of_it() -> None:
+    found = dict(steps())
+    modules = {
+        part.environment["DISPATCHER_PROVIDERS"]
+        for part in PARTS
+        if "DISPATCHER_PROVIDERS" in part.environment
+    }
+
+    source, folder = found["COPY"].split()
+    assert {Path(source).stem} == modules
+    assert folder.rstrip("/") == found["WORKDIR"]
+    assert "TMPDIR=/scratch" in found["ENV"].split()
+    assert found["VOLUME"] == "/scratch"
+    tags = re.findall(r"docker build -t (\S+)", (SAMPLES / "Dockerfile").read_text())
+    assert tags == [ecs()["containerDefinitions"][0]["image"]]
+
+
+def test_the_image_has_no_root_and_hands_its_worker_the_signal() -> None:
+    found = dict(steps())
+
+    known = "FROM RUN COPY ENV RUN VOLUME WORKDIR USER CMD"
+    assert [name for name, _ in steps()] == known.split()
+    assert found["USER"] == ecs()["containerDefinitions"][0]["user"]
+    assert f"chown {found['USER']} /scratch" in found["RUN"]
+    command = json.loads(found["CMD"])
+    assert PROVIDER in command
+    follow(command)
+
+
+def test_the_execution_role_may_read_each_secret_and_write_the_log() -> None:
+    may = {one["Sid"]: one["Resource"] for one in statements("policy-execution.json")}
+    container = ecs()["containerDefinitions"][0]
+    secrets = [one["valueFrom"] for one in container["secrets"]]
+    log = container["logConfiguration"]["options"]
+
+    used = {one for one in may["ReadSecrets"] for named in secrets if fnmatchcase(named, one)}
+    assert len(used) == len(secrets)
+    further = [one.split(":secret:")[1] for one in may["ReadSecrets"] if one not in used]
+    assert [f"the secret `{one.removesuffix('-??????')}`" in PAGE for one in further] == [True]
+    assert f":{log['awslogs-region']}:" in may["WriteLogs"]
+    assert may["WriteLogs"].endswith(f":log-group:{log['awslogs-group']}:*")
+    assert may["PullImage"].endswith(f":repository/{container['image'].partition(':')[0]}")
+
+
+def test_the_execution_role_may_call_what_exists() -> None:
+    session = botocore.session.get_session()
+
+    for name in actions("policy-execution.json"):
+        service, call = name.split(":")
+        assert call in session.get_service_model(service).operation_names
+
+
+def test_each_part_has_a_unit() -> None:
+    mains = [part.main for part in units()]
+
+    assert [main[3] for main in mains] == ["worker", "worker", "beat", "flower"]
+    queues = [main[main.index("-Q") + 1] for main in mains if "-Q" in main]
+    assert queues == [PROVIDER, "dispatcher"]
+
+
+def test_flower_s_state_is_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    lines = service_of(f"[Service]\n{OTHER_UNITS['dispatcher-flower']}")
+    root = lines["Environment"].removeprefix("XDG_STATE_HOME=")
+
+    kept = [memory(given, "redis://127.0.0.1:6379/0", 5555).parent for given in ("", root)]
+
+    assert f"`~/{kept[0].relative_to('/home/somebody')}`" in PAGE
+    assert f"`$XDG_STATE_HOME/{FOLDER}`" in PAGE
+    assert kept[1] == Path("/var/lib", lines["StateDirectory"])
+
+
+def test_only_wrong_settings_are_not_worth_another_start() -> None:
+    rows = re.findall(
+        r"^\| (\d+) \| (.+) \| (.+) \|$", PAGE.split("| exit status ")[1], re.MULTILINE
+    )
+    says = {int(status): (why, again) for status, why, again in rows}
+
+    assert set(says) == {0, 1, 2, os.EX_TEMPFAIL}
+    assert "what is there is wrong" in says[Report(faults=("No Redis.",)).exit_code][0]
+    assert "wrong settings" in says[Report(faults=("LEASE.",), wrong_settings=True).exit_code][0]
+    never = [str(status) for status, (_, again) in says.items() if again.startswith("no")]
+    assert service_of(UNIT)["RestartPreventExitStatus"].split() == never
+    assert service_of(UNIT)["Restart"] == "always"
+
+
+@pytest.mark.parametrize("name", ["command", "webhook"])
+def test_a_provider_that_is_copied_as_its_page_says_is_found(name: str, tmp_path: Path) -> None:
+    page = (DOCS / f"{name}.md").read_text()
+    copy = re.findall(r"^mkdir .+$", page, re.MULTILINE)[0].replace(
+        "CHECKOUT", shlex.quote(str(ROOT))
+    )
+    chosen = re.findall(r"DISPATCHER_PROVIDERS=(\S+)", page)[0]
+    look = "import sys; from dispatcher.registry import load; "
+    look += "print([sys.modules[one.module].__file__ for one in load(sys.argv[1:])])"
+
+    subprocess.run(["sh", "-ec", copy], cwd=tmp_path, check=True)
+    # With -c the working directory comes first, before a checkout that is installed to be edited.
+    ran = subprocess.run(
+        [sys.executable, "-c", look, chosen],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.stdout.strip() == str([str(tmp_path / "workers" / name / "__init__.py")])

@@ -455,14 +455,15 @@ def test_a_job_that_is_perhaps_not_ours_is_parked_and_a_handlers_verdict_kept(ac
     ("since", "pause"), [(0, 15), (60, 15), (120, 30), (240, 60), (80_000, 60)]
 )
 def test_a_put_without_an_answer_is_tried_again_ever_later(since: int, pause: int) -> None:
-    arm = lifecycle.put_later(timedelta(seconds=since))
+    arm = lifecycle.put_later(timedelta(seconds=since), "Throttled: x")
 
     assert isinstance(arm, Release)
     assert arm.after == timedelta(seconds=pause)
+    assert "Throttled: x" in arm.why
 
 
 def test_a_put_without_an_answer_for_a_day_is_a_dead_letter() -> None:
-    assert lifecycle.put_later(timedelta(hours=24)) == Dead()
+    assert lifecycle.put_later(timedelta(hours=24), "Throttled: x") == Dead(why="Throttled: x")
 
 
 # Pace and room
