@@ -102,12 +102,13 @@ def _of(about: About) -> dict[str, object]:
 
 def _blotted(error: BaseException, secrets: Collection[object]) -> str:
     found = {str(one) for one in secrets if one and len(str(one)) >= SHORTEST_SECRET}
-    forms = sorted({form for one in found for form in _forms(one)}, key=len, reverse=True)
-    text = "".join(traceback.format_exception(error))
-    if len(text) > 10 * LONGEST:  # what is cut in two cannot be found
-        text = text[: 10 * LONGEST - max(map(len, forms), default=0)]
-    for form in forms:
+    forms = {again for one in found for form in _forms(one) for again in (form, repr(form)[1:-1])}
+    whole = "".join(traceback.format_exception(error))
+    text = whole[: 10 * LONGEST]
+    for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
+    if len(whole) > 10 * LONGEST:  # what was cut in two was not found
+        text = text[: -max(map(len, forms), default=1)]
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... and more"
 
 

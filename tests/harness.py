@@ -158,6 +158,17 @@ class Fleet:
         assert worker.popen.poll() is None, worker.output
         return worker
 
+    def python(self, code: str, *arguments: str) -> str:
+        """Run as one of the fleet's processes would be."""
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=self.env,
+            cwd=PROBES,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
     def submit(self, provider: str = "Probe", **given: Any) -> list[str]:
         owner = given.pop("owner", "ThirdParty")
         body = {

@@ -34,11 +34,11 @@ def offer(options: OptionParser, broker: Callable[[], str]) -> None:
     `broker` answers its URL. Each broker and port have a memory of their own.
     """
     for name, value in FIXED.items():
-        _option(options, name).default = value
+        declared(options, name).default = value
 
     def settle() -> None:
-        _option(options, "address").default = "" if guarded(options) else LOOPBACK
-        _option(options, "db").default = str(
+        declared(options, "address").default = "" if guarded(options) else LOOPBACK
+        declared(options, "db").default = str(
             memory(os.environ.get("XDG_STATE_HOME", ""), broker(), options.port)
         )
 
@@ -47,7 +47,7 @@ def offer(options: OptionParser, broker: Callable[[], str]) -> None:
 
 def check(options: OptionParser) -> None:
     """Once Flower has read everything, before it loads its state: says what it is open to."""
-    if options.persistent and options.db == _option(options, "db").default:
+    if options.persistent and options.db == declared(options, "db").default:
         _keep(options, Path(options.db))
     if not (guarded(options) or options.unix_socket or is_loopback(options.address)):
         logger.warning(
@@ -129,6 +129,6 @@ def _unfit(folder: Path) -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else "cannot be written"
 
 
-def _option(options: OptionParser, name: str) -> Any:
+def declared(options: OptionParser, name: str) -> Any:
     """Its default can be told from a value that somebody gave: no public call does that."""
     return options._options[name.replace("_", "-")]  # noqa: SLF001

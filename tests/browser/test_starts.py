@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from celery import Celery
 
 from dispatcher.redis_server import RedisServer, free_port
 from tests.browser.flowers import Flower, start
-from tests.harness import Fleet, eventually, fleet
+from tests.harness import PROBES, Fleet, eventually, fleet
 
 ALL = "0.0.0.0"  # noqa: S104 - what is tested
 EVERYWHERE = {ALL, "::"}
@@ -243,9 +244,12 @@ def test_a_port_that_its_user_may_not_have_is_one_sentence(made: Fleet) -> None:
     celery = str(Path(sys.executable).with_name("celery"))
     as_anybody = () if os.geteuid() else (str(SETPRIV), "--bounding-set=-net_bind_service")
 
-    process = made.start("flower", *as_anybody, celery, "-A", "dispatcher", "flower", "--port=1023")
+    ended = subprocess.run(
+        [*as_anybody, celery, "-A", "dispatcher", "flower", "--port=1023"],
+        env=made.env, cwd=PROBES, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
 
-    assert process.wait() == 2
-    assert process.output == (
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
         "--port: 1023 needs a right that this user lacks; choose another, as in --port=5555.\n"
     )

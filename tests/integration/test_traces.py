@@ -202,3 +202,54 @@ def test_traces_without_the_extra_are_named_and_the_worker_works(
 
     assert empty.ended(empty.submit()[0])["status"] == "Succeeded"
     assert "install codepipeline-dispatcher[otel]" in worker.output
+
+
+def test_a_message_that_comes_twice_at_once_is_in_no_other_jobs_trace(
+    traced: Fleet, collector: Collector, redis: Redis
+) -> None:
+    traced.start_worker("threads")
+    [twice] = traced.submit(configuration={"Do": "hold"})
+    traced.started(twice)
+    traced.python(AGAIN, twice, str(redis.hget(f"dispatcher:job:{twice}", "owner")).split("/")[1])
+    eventually(lambda: "message dropped" in traced.processes[-1].output, "the second is dropped")
+    traced.release(twice)
+    traced.ended(twice)
+
+    jobs = traced.submit(count=12)
+    for job in jobs:
+        traced.ended(job)
+    of_first, *of_others = [
+        {one.trace for one in reported(collector, one)} for one in (twice, *jobs)
+    ]
+
+    assert not any(of_first & others for others in of_others)
+
+
+def test_publishes_that_fail_leave_little_behind(traced: Fleet) -> None:
+    assert int(traced.python(UNSENT)) <= 16
+
+
+AGAIN = """
+import sys
+from dispatcher.celery import app
+kwargs = {"job": sys.argv[1], "client": "client", "region": "eu-west-1"}
+app.send_task(
+    "ThirdParty.Test.Probe.1", kwargs=kwargs, queue="provider.Probe", task_id=sys.argv[2]
+)
+"""
+UNSENT = """
+from dispatcher import tracing
+from dispatcher.broker import CeleryBroker
+from dispatcher.celery import app
+from dispatcher.engine.model import BrokerDown, JobRef, action_type
+from dispatcher.engine.ports import Event
+app.conf.broker_url = "redis://127.0.0.1:1/0"
+observer = tracing.start("n")
+ref = JobRef("j", "c", action_type("ThirdParty.Test.Probe.1"), "eu-west-1")
+for _ in range(40):
+    try:
+        CeleryBroker(app).publish([ref])
+    except BrokerDown as error:
+        observer.saw(Event.BROKER_DOWN, ref, error=error)
+print(len(getattr(app.tasks["ThirdParty.Test.Probe.1"], tracing.CTX_KEY)))
+"""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.options import OptionParser
 
-from dispatcher.monitor.defaults import Given
+from dispatcher.monitor.given import Given
 
 CANARY = "canary-51be"
 LEFT_OPEN = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # by Tornado, on faults
@@ -52,6 +52,11 @@ def test_each_spelling_that_flower_knows_is_left_to_it(argument: str) -> None:
     assert misread("--debug", argument, "--persistent=true") == ""
 
 
+@pytest.mark.parametrize("arguments", [["--broker=x"], ["-A", "x"], ["-b", "x", "--port=1"]])
+def test_celerys_own_are_left_to_flower_which_warns_of_them(arguments: list[str]) -> None:
+    assert misread(*arguments) == ""
+
+
 @pytest.mark.parametrize("name", sorted(set(default_options)))
 def test_each_option_of_flowers_is_known_and_a_slip_in_it_is_not(name: str) -> None:
     slip = f"--{name[:-1]}{name[-1]}{name[-1]}=x"
@@ -65,9 +70,8 @@ def test_each_option_of_flowers_is_known_and_a_slip_in_it_is_not(name: str) -> N
     [
         (["--adress=0.0.0.0"], "--adress: no such option of Flower's; did you mean --address?"),
         (["--as-dict=1"], "--as-dict: no such option of Flower's; leave it out."),
-        (["--broker=x"], "--broker: belongs to Celery; write it before flower."),
-        (["-A", "x"], "-A: belongs to Celery; write it before flower."),
         (["--port", "1"], "--port: write its value after an equals sign, as in --port=VALUE."),
+        (["--port:1"], "--port: write its value after an equals sign, as in --port=VALUE."),
         (["--port=abc"], "--port: must be a whole number."),
         (["--port="], "--port: must be a whole number."),
         (["--inspect_timeout=x"], "--inspect_timeout: must be a number."),

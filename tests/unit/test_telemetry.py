@@ -3,7 +3,10 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from html import escape
+from urllib.parse import quote, quote_plus
 
 import pytest
 from pythonjsonlogger.json import JsonFormatter
@@ -90,6 +93,42 @@ def test_a_bugs_traceback_is_logged_with_the_jobs_values_blotted_out(
     assert secret not in told
     assert repr(secret)[1:-1] not in told
     assert "secrets" not in vars(caplog.records[0])
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        quote_plus,
+        lambda secret: quote(secret, safe=""),
+        lambda secret: repr(secret.encode()),
+        ascii,
+        escape,
+        lambda secret: json.dumps(secret, ensure_ascii=False),
+        lambda secret: b64encode(secret.encode()).decode(),
+    ],
+)
+def test_a_secret_is_blotted_out_in_whatever_form_an_error_quotes_it(
+    caplog: pytest.LogCaptureFixture, quoted: Callable[[str], str]
+) -> None:
+    secret = 'wJalr/K7+bPx<é"=='
+
+    LogObserver().saw(Event.BUG, REF, error=raised(f"get {quoted(secret)}!"), secrets=(secret,))
+
+    told = str(vars(caplog.records[0])["traceback"])
+    assert "***" in told
+    assert quoted(secret).removeprefix("b").strip("'\"") not in told
+
+
+def test_a_traceback_has_an_end_and_no_secret_is_cut_in_two(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    secret = "canary-" * 50
+
+    LogObserver().saw(Event.BUG, REF, error=raised(secret * 2000), secrets=(secret,))
+
+    told = str(vars(caplog.records[0])["traceback"])
+    assert len(told) < 40_000
+    assert "canary" not in told
 
 
 @pytest.mark.usefixtures("_root_as_it_was")
