@@ -93,6 +93,8 @@ def test_what_cannot_be_sent_is_said(busy: Fleet, redis: Redis) -> None:
     assert "no such job" in command(busy, "show", "not/an/id")[2]
     code, _, words = command(busy, DISPATCHER_REDIS_URL="redis://127.0.0.1:1/0")
     assert (code, words.startswith("DISPATCHER_REDIS_URL: no Redis answers")) == (1, True)
+    code, _, words = command(busy, DISPATCHER_REDIS_URL=f"{busy.redis_url.removesuffix('/0')}/99")
+    assert (code, "the database's number" in words) == (1, True)
     busy.release(held)
 
 
@@ -123,6 +125,37 @@ def test_jobs_are_filtered_by_client_id_and_text(busy: Fleet) -> None:
     assert listed(busy)[one]["pipeline"], "whose it is"
     busy.release(one)
     busy.release(other)
+
+
+def test_a_failed_job_is_found_by_how_its_id_begins_also_when_its_record_is_gone(
+    busy: Fleet, redis: Redis
+) -> None:
+    (failed,) = busy.submit(configuration={"Do": "fail"})
+    (well,) = busy.submit()
+    busy.ended(failed)
+    busy.ended(well)
+    eventually(lambda: len(listed(busy, "--state", "reported")) == 2, "the ledger knows")
+
+    assert set(listed(busy, "--state", FAILED)) == {failed}
+    shown = command(busy, "show", failed[:8])[1]
+    assert "as asked" in shown
+    assert "JobFailed" in shown
+    assert "no such job" in command(busy, "show", failed[:3])[2]
+
+    redis.delete(f"dispatcher:job:{failed}", f"dispatcher:job:{failed}:timeline")
+
+    assert set(listed(busy, "--state", FAILED)) == {failed}
+    assert "as asked" in command(busy, "show", failed[:8])[1]
+    assert failed not in listed(busy)
+
+
+def test_an_id_that_several_begin_with_is_not_acted_on(busy: Fleet, redis: Redis) -> None:
+    for job in ("twin-1", "twin-2"):
+        redis.set(f"dispatcher:job:{job}", "text")
+
+    code, _, said = command(busy, "fail", "twin")
+
+    assert (code, said) == (1, "twin: 2 jobs begin so, as twin-1, twin-2.\n")
 
 
 def test_no_list_shows_what_a_job_is_begun_or_continued_with(busy: Fleet, redis: Redis) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dispatcher.demo import parts
+from dispatcher.demo import parts, terminal
 from dispatcher.demo.scenario import End, Planned, Progress, count, progress, scenario
 from dispatcher.demo.screen import summary
 
@@ -195,3 +196,23 @@ def test_an_artifact_that_did_not_come_out_as_it_went_in_is_not_well(
 
     assert not one.well
     assert "its output artifact should be its input" in capsys.readouterr().out
+
+
+def test_what_a_second_terminal_is_to_type_holds_in_odd_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "t a'b $(touch broken)"
+    folder.mkdir()
+    env = {"PATH": "/bin:/usr/bin", "AWS_REGION": "it's here", "HOME": "/root"}
+
+    said = terminal.invite(folder, tmp_path, env, {"HOME": "/root"}, {"acme": "token"})
+
+    [line] = [line.strip() for line in said.splitlines() if line.strip().startswith("cd ")]
+    done = subprocess.run(
+        ["sh", "-ec", f'{line}; echo "$AWS_REGION$AWS_PROFILE$OTEL_SERVICE_NAME"; pwd'],
+        env={"PATH": "/bin:/usr/bin", "AWS_PROFILE": "mine", "OTEL_SERVICE_NAME": "mine"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"it's here\n{tmp_path}\n"
+    assert {stat.S_IMODE(one.stat().st_mode) for one in folder.iterdir()} == {0o600}
+    assert "HOME" not in (folder / "env").read_text()

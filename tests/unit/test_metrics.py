@@ -1,6 +1,9 @@
 """What is counted, how it travels, and what Flower's /metrics says of it."""
 
+import asyncio
 import re
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,13 +16,25 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import dispatcher
-from dispatcher.engine.model import Claim, Dead, Done, JobRef, Kind, Store, Verdict, action_type
+from dispatcher.engine.model import (
+    Claim,
+    Dead,
+    Done,
+    JobRef,
+    Kind,
+    LedgerDown,
+    Store,
+    Verdict,
+    action_type,
+)
 from dispatcher.engine.ports import Event
 from dispatcher.engine.times import Times
 from dispatcher.metrics import COUNTERS, GAUGES, LATENCY, PREFIX, UP, Counting, Tally, counted
-from dispatcher.monitor.gauges import VALUES, install
+from dispatcher.monitor.gauges import VALUES, WITHIN, install
+from dispatcher.monitor.pages import Desk
 from dispatcher.monitor.readings import Readings
-from dispatcher.redis_server import free_port
+from dispatcher.redis_server import RedisServer, free_port
+from dispatcher.store.connection import connect
 from dispatcher.store.fleet import RedisFleet
 from dispatcher.store.ledger import RedisLedger
 
@@ -253,3 +268,42 @@ def test_what_aws_has_ceased_to_offer_waits_no_more(redis: Redis) -> None:
     assert row.waiting == 1
     assert row.oldest
     assert row.oldest < timedelta(seconds=5)
+
+
+@pytest.fixture
+def hanging(redis: Redis, redis_server: RedisServer) -> Iterator[Readings]:
+    """Of a Redis that takes every question and answers none for a while."""
+    client = connect(redis_server.url)
+    client.ping()
+    redis.execute_command("CLIENT", "PAUSE", "6000", "ALL")  # type: ignore[no-untyped-call]
+    yield Readings(client, Times(), {"Acme"}, lambda _provider: 0)
+    client.close()
+    with Redis.from_url(redis_server.url, socket_timeout=20) as patient:
+        patient.ping()
+
+
+def test_a_redis_that_hangs_holds_up_no_scrape_for_long(hanging: Readings) -> None:
+    registry = CollectorRegistry()
+    install(hanging, registry)
+    began = time.monotonic()
+
+    pages = [generate_latest(registry).decode() for _ in range(20)]
+
+    assert time.monotonic() - began < 2 * WITHIN
+    assert all("ledger_up 0.0" in page for page in pages)
+    assert not any("codepipeline_slots" in page for page in pages)
+
+
+def test_who_waits_behind_a_redis_that_hangs_is_told_with_the_first(hanging: Readings) -> None:
+    desk = Desk(lambda: hanging)
+
+    async def ask() -> list[object]:
+        return await asyncio.gather(
+            *(desk.job(f"job-{number}") for number in range(40)), return_exceptions=True
+        )
+
+    began = time.monotonic()
+    answers = asyncio.run(ask())
+
+    assert {type(answer) for answer in answers} == {LedgerDown}
+    assert time.monotonic() - began < 10  # each alone takes 4, and 4 are asked at a time
