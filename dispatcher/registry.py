@@ -125,7 +125,8 @@ def _is_absent(name: str, error: BaseException) -> bool:
 
 def _import_fault(name: str, error: BaseException) -> str:
     if _is_absent(name, error):
-        return f"There is no provider module {name}; looked in {Path.cwd()} and on Python's path."
+        looked = f"looked in {Path.cwd()} and on Python's path"
+        return f"There is no provider module {name}; {looked}. Correct DISPATCHER_PROVIDERS."
     text = " ".join(str(error).split()) or "no text"
     return f"{name} cannot be imported ({_place(name, error)}): {type(error).__name__}: {text}"
 

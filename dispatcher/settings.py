@@ -72,7 +72,7 @@ class Settings(BaseModel):
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
         url = value.get_secret_value()
-        if not url.startswith(("redis://", "rediss://")) or not _has_host(url):
+        if not (url.startswith(("redis://", "rediss://")) and _has_host(url) and _has_number(url)):
             raise ValueError(REDIS_FORM)
         return value
 
@@ -218,6 +218,11 @@ def _is_url(url: str) -> bool:
 
 def _has_host(url: str) -> bool:
     return _is_url(url) and bool(urlsplit(url).hostname)
+
+
+def _has_number(url: str) -> bool:
+    """Of a database, or nothing: redis-py takes a name for the first, and kombu ends on it."""
+    return re.fullmatch(r"(/[0-9]*)?", urlsplit(url).path) is not None
 
 
 def _fault(detail: ErrorDetails) -> tuple[str, str]:

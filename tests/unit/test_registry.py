@@ -137,8 +137,10 @@ def test_modules_without_a_marked_function_are_nothing(write: Write) -> None:
 
 def test_a_missing_module_is_named(write: Write) -> None:
     assert faults("nosuch", "json.nosuch") == (
-        f"There is no provider module nosuch; looked in {Path.cwd()} and on Python's path.",
-        f"There is no provider module json.nosuch; looked in {Path.cwd()} and on Python's path.",
+        f"There is no provider module nosuch; looked in {Path.cwd()} and on Python's path. "
+        "Correct DISPATCHER_PROVIDERS.",
+        f"There is no provider module json.nosuch; looked in {Path.cwd()} and on Python's path. "
+        "Correct DISPATCHER_PROVIDERS.",
     )
 
 

@@ -104,6 +104,8 @@ def test_a_misspelt_name_is_told_the_right_one_and_a_strange_one_is_left_alone()
         "redis://host:port/0",
         "redis://host:99999/0",
         "redis://:pass/word@host/0",
+        "redis://host/name",
+        "redis://host/0/1",
         "127.0.0.1:6379",
     ],
 )
