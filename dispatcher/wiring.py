@@ -134,7 +134,7 @@ class Wiring:
 
 def client_tokens(given: Settings) -> TokenStore:
     uri = given.client_tokens
-    return tokens(uri.get_secret_value() if uri else None, os.environ)
+    return tokens(uri.get_secret_value() if uri else None, os.environ, given.aws_region)
 
 
 def _queries(

@@ -1,4 +1,4 @@
-"""The stores of client tokens: a JSON file, an environment variable, or none at all.
+"""The stores of client tokens: a JSON file, an environment variable, Secrets Manager, or none.
 
 Owns how a store is named, read and checked. Must not know jobs; never shows what a store holds.
 """
@@ -16,11 +16,14 @@ from dispatcher.sdk import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FORMS: Final = (
-    "CLIENT_TOKENS must be file:///absolute/path.json or env:NAME (no other store yet), where the "
-    'file or variable holds {"client id": "client token"} as JSON.'
+    "CLIENT_TOKENS must be file:///absolute/path.json or env:NAME, where the file or variable "
+    'holds {"client id": "client token"} as JSON, or secretsmanager:NAME with {client_id} in the '
+    "name of a secret that holds that client's token."
 )
 _FIX: Final = 'it must hold one JSON object, {"client id": "client token"}'
-_LONGEST: Final = 256  # ClientToken in CodePipeline's service model
+
+CLIENT: Final = "{client_id}"  # in the template of secrets' names
+LONGEST: Final = 256  # ClientToken in CodePipeline's service model
 
 Stamp = tuple[int, ...] | str
 
@@ -30,8 +33,11 @@ class TokenStore(Protocol):
 
     def get(self, client_id: str, *, fresh: bool = False) -> Secret | None: ...
 
-    def load(self) -> int:
-        """Read the store now: how many clients it knows. Raises TokensDown, saying what to mend."""
+    def load(self) -> int | None:
+        """Read the store now: how many clients it knows, or None where that cannot be counted.
+
+        Raises TokensDown, saying what to mend.
+        """
 
 
 class _Source(Protocol):
@@ -43,8 +49,11 @@ class _Source(Protocol):
     def read(self) -> str | bytes: ...
 
 
-def tokens(uri: str | None, environ: Mapping[str, str]) -> TokenStore:
-    """The store that `uri` names; none given: a store that knows nobody. ValueError otherwise."""
+def tokens(uri: str | None, environ: Mapping[str, str], region: str | None = None) -> TokenStore:
+    """The store that `uri` names; none given: a store that knows nobody. ValueError otherwise.
+
+    `region`: of Secrets Manager; None is boto3's own.
+    """
     scheme, _, rest = (uri or "").partition(":")
     if not uri:
         return NoTokens()
@@ -53,6 +62,11 @@ def tokens(uri: str | None, environ: Mapping[str, str]) -> TokenStore:
         return JsonTokens(_File(Path(unquote(rest[2:]))))
     if scheme == "env" and _VARIABLE.fullmatch(rest):
         return JsonTokens(_Variable(rest, environ))
+    if scheme == "secretsmanager" and CLIENT in rest:
+        # It loads boto3, which not every command needs.
+        from dispatcher.aws.secrets_manager import SecretsManagerTokens  # noqa: PLC0415
+
+        return SecretsManagerTokens(rest, region)
     raise ValueError(_FORMS)
 
 
@@ -139,6 +153,6 @@ def _parse(name: str, content: str | bytes) -> Mapping[str, Secret]:
         found = None
     if not isinstance(found, dict):
         raise TokensDown(f"{name} is not what it should be; {_FIX}")
-    if not all(isinstance(token, str) and 1 <= len(token) <= _LONGEST for token in found.values()):
-        raise TokensDown(f"{name} holds a token that is not a text of 1 to {_LONGEST} characters")
+    if not all(isinstance(token, str) and 1 <= len(token) <= LONGEST for token in found.values()):
+        raise TokensDown(f"{name} holds a token that is not a text of 1 to {LONGEST} characters")
     return {client_id: Secret(token) for client_id, token in found.items()}

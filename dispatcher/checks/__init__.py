@@ -109,6 +109,8 @@ def tokens(given: Settings, known: registry.Survey) -> Report:
         count = client_tokens(given).load()
     except TokensDown as error:
         return Report(faults=(f"{error}.",))
+    if count is None:
+        return Report(("Client tokens: Secrets Manager answers; it has one secret a client.",))
     return Report((f"Client tokens: {count} client{'' if count == 1 else 's'} known.",))
 
 

@@ -1,12 +1,15 @@
 """The main job, through real beat, Redis and worker processes and the emulator over HTTP."""
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 from redis import Redis
 
 from dispatcher.redis_server import RedisServer
-from tests.harness import Fleet, fleet
+from tests.harness import TOKENS, Fleet, fleet
 
 
 @pytest.fixture
@@ -124,6 +127,25 @@ def test_an_unknown_client_costs_no_other_job_and_stays_on_offer(running: Fleet)
     assert ends == ["Succeeded"] * 3
     assert running.job(stranger)["status"] in {"Queued", "Dispatched"}
     assert running.calls(stranger, "Put") == []
+
+
+def test_tokens_may_stand_in_secrets_manager_and_a_rotated_one_is_taken(
+    empty: Fleet, pool: str
+) -> None:
+    place: Any = {"endpoint_url": empty.emulator, "region_name": "eu-west-1"}
+    with closing(boto3.client("secretsmanager", **place)) as secrets:
+        secrets.create_secret(Name="acme/client", SecretString=TOKENS["client"])
+        empty.env["DISPATCHER_CLIENT_TOKENS"] = "secretsmanager:acme/{client_id}"
+        empty.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = empty.emulator
+        empty.start_worker(pool, slots=2)
+        stranger, before = empty.submit(client="tenant")[0], empty.submit()[0]
+        assert empty.ended(before)["status"] == "Succeeded"
+
+        secrets.put_secret_value(SecretId="acme/client", SecretString="rotated")
+        after = empty.submit(token="rotated")[0]
+
+        assert empty.ended(after)["status"] == "Succeeded"
+        assert empty.job(stranger)["status"] in {"Queued", "Dispatched"}
 
 
 def test_a_pool_that_holds_up_the_rest_does_the_jobs_and_is_warned_of(empty: Fleet) -> None:

@@ -184,7 +184,8 @@ def test_a_variable_that_is_not_set_or_broken_is_a_store_that_is_down() -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "secretsmanager:codepipeline/{client_id}",
+        "secretsmanager:codepipeline/tokens",
+        "secretsmanager:",
         "file:tokens.json",
         "file://tokens.json",
         "file:///",
