@@ -87,8 +87,8 @@ def _begin_apart(**_: object) -> None:
 def _begin_anew(sender: str, headers: MutableMapping[str, object], **_: object) -> None:
     """A poll begins a trace: else all that one tick asked for would be in one."""
     if sender == POLL:
-        for field in propagate.get_global_textmap().fields:
-            headers.pop(field, None)
+        for header in propagate.get_global_textmap().fields:
+            headers.pop(header, None)
 
 
 class SpanObserver:

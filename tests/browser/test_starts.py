@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def test_a_place_that_cannot_be_written_costs_the_memory_alone(
 
 
 def test_what_it_remembers_outlives_it_and_is_its_users_alone(made: Fleet) -> None:
-    first = start(made, env={"FLOWER_STATE_SAVE_INTERVAL": "100"}).ready()
+    first = start(made, env={"FLOWER_STATE_SAVE_INTERVAL": "2000"}).ready()
     folder = made.folder / "state" / "codepipeline-dispatcher"
     tell_of_task(made.redis_url, "task-that-was-seen", first)
     keeps(folder, first.port, b"task-that-was-seen")
@@ -210,8 +211,10 @@ def tell_of_task(url: str, task: str, flower: Flower) -> None:
 
 def keeps(folder: Path, port: int, what: bytes) -> None:
     def kept() -> bool:
+        """And not just being written: Flower begins its file anew with each save."""
         files = [Path(one) for one in os.scandir(folder) if one.name.startswith(f"flower-{port}-")]
-        return any(what in file.read_bytes() for file in files if file.is_file())
+        at_rest = all(time.time() - file.stat().st_mtime > 0.3 for file in files)
+        return at_rest and any(what in file.read_bytes() for file in files if file.is_file())
 
     eventually(kept, "the state is on disk")
 

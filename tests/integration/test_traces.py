@@ -45,8 +45,8 @@ def reported(collector: Collector, job_id: str) -> list[Span]:
 
 
 def line(spans: list[Span], name: str) -> list[str]:
-    """From the span of this name up to its root."""
-    [span] = [one for one in spans if one.name == name]
+    """From a span of this name, of which a poll's turn may have several, up to its root."""
+    span = next(one for one in spans if one.name == name)
     names = [span.name]
     while span.parent:
         [span] = [one for one in spans if one.id == span.parent]
