@@ -110,7 +110,7 @@ def query(wanted: Wanted) -> str:
 
 
 def colour(record: Record) -> str:
-    if record.state is State.REPORTED and record.outcome == "failure":
+    if record.state is State.REPORTED and record.failed:
         return "jobs-badge-failed"
     return COLOURS[record.state]
 

@@ -35,7 +35,7 @@ class State(StrEnum):
     DAMAGED = "damaged"  # nobody acts on it
 
 
-FAILED = "failed"  # to ask for: of whatever state, AWS was or is to be told a failure
+FAILED = "failed"  # to ask for, beside the states: what failed, in whatever state
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Record:
     since: datetime | None = None
     ended: datetime | None = None
     pipeline: Pipeline | None = None
+
+    @property
+    def failed(self) -> bool:
+        """AWS was told a failure, or is to be."""
+        return self.outcome == "failure"
 
     def shown(self) -> dict[str, Any]:
         """As JSON."""
@@ -104,7 +109,7 @@ class Wanted:
         ref = record.ref
         return (
             record.job_id.startswith(self.job)
-            and (self.state in {"", record.state.value} or self.state == FAILED == _end(record))
+            and (self.state in {"", record.state.value} or (self.state == FAILED and record.failed))
             and (ref is None or self.provider in {"", ref.type.provider})
             and self.client in {"", (ref and ref.client_id) or ""}
             and self.text.casefold() in _words(record)
@@ -118,10 +123,6 @@ class Step:
     at: datetime
     event: str
     detail: str
-
-
-def _end(record: Record) -> str:
-    return FAILED if record.outcome == "failure" else ""
 
 
 def span(duration: timedelta) -> str:
