@@ -113,7 +113,7 @@ def _blotted(error: BaseException, secrets: Collection[object]) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """As it stands in texts that quote it: a literal, JSON, a URL, a form, HTML, Basic auth."""
+    """As texts quote it: a literal, JSON, a URL, a form, HTML, base64 of nothing else."""
     raw = secret.encode("utf-8", "surrogatepass")
     yield from (secret, repr(secret)[1:-1], ascii(secret)[1:-1], repr(raw)[2:-1], escape(secret))
     yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])

@@ -49,7 +49,7 @@ class SecretsManagerTokens:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "no code"))
             why = None if code in NO_SUCH else code
-        except (BotoCoreError, ValueError, *UNREADABLE) as error:
+        except (BotoCoreError, *UNREADABLE) as error:
             why = type(error).__name__
         else:
             return self._token(name, text)

@@ -5,7 +5,11 @@ from typing import Any
 
 import boto3
 import pytest
+from aws_secretsmanager_caching import SecretCacheConfig
+from botocore.exceptions import EndpointConnectionError
 
+from dispatcher.aws import secrets_manager
+from dispatcher.aws.secrets_manager import SecretsManagerTokens
 from dispatcher.aws.tokens import TokenStore, tokens
 from dispatcher.emulator.client import Emulator
 from dispatcher.engine.model import TokensDown
@@ -101,6 +105,28 @@ def test_a_service_that_does_not_answer_is_a_store_that_is_down(
 
     with pytest.raises(TokensDown, match=r"acme/one cannot be read \(EndpointConnectionError\)"):
         store.get("one")
+
+
+def test_a_known_token_is_used_on_while_the_service_does_not_answer(
+    secrets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_each_look = SecretCacheConfig(max_cache_size=1, secret_refresh_interval=0)
+    monkeypatch.setattr(secrets_manager, "CACHING", at_each_look)
+    secrets.create_secret(Name="acme/one", SecretString=HUSH)
+    store = SecretsManagerTokens("acme/{client_id}", None)
+    assert clear(store, "one") == HUSH
+    asked = []
+
+    def away(**_: object) -> None:
+        asked.append(1)
+        raise EndpointConnectionError(endpoint_url="nowhere")
+
+    store._client.meta.events.register("before-send.secretsmanager", away)
+
+    assert clear(store, "one") == HUSH
+    assert asked
+    with pytest.raises(TokensDown, match="EndpointConnectionError"):
+        store.get("one", fresh=True)
 
 
 def test_no_token_shows_in_a_store(store: TokenStore) -> None:
