@@ -59,7 +59,7 @@ def test_flower_works_as_the_user_of_the_sample(guarded: tuple[Fleet, str]) -> N
 
     made.ended(job)
     eventually(lambda: "ThirdParty.Test.Echo.1" in asked(port, "/api/tasks"), "it hears events")
-    assert "w@test" in asked(port, "/api/workers?refresh=1")
+    eventually(lambda: "w@test" in asked(port, "/api/workers?refresh=1"), "a worker answers")
     assert "provider.Echo" in asked(port, "/api/queues/length")
     assert job in asked(port, "/jobs")
     assert "codepipeline_ledger_up 1" in asked(port, "/metrics")
