@@ -120,13 +120,11 @@ class Settings(BaseModel):
     def broker(self) -> str:
         """In Celery's form; over TLS with a check of certificates, which kombu alone leaves out."""
         if self.broker_url is not None:
-            return self.broker_url.get_secret_value()
+            return ";".join(map(_certified, self.broker_url.get_secret_value().split(";")))
         address, _, options = self.redis_url.get_secret_value().partition("?")
         ours = [option for option in options.split("&") if option.startswith("ssl_")]
-        if address.startswith("rediss://") and "ssl_cert_reqs=" not in options:
-            ours.append("ssl_cert_reqs=required")
         query = f"?{'&'.join(ours)}" if ours else ""  # kombu refuses redis-py's other options
-        return address + query
+        return _certified(address + query)
 
     @property
     def times(self) -> Times:
@@ -207,6 +205,13 @@ def survey(environ: Mapping[str, str]) -> Survey:
             {n: v for n, v in given.items() if VARIABLES[n] not in faults}
         )
     return Survey(found, faults | _disordered(found, faults))
+
+
+def _certified(url: str) -> str:
+    """Kombu checks no certificate of Redis's unless it is told to."""
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def _is_url(url: str) -> bool:

@@ -5,13 +5,14 @@ Told by the address alone, before anything is sent there."""
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dispatcher.settings import PREFIX, Settings
 
 REDIS: Final = frozenset({"redis", "rediss", "sentinel"})
 AMQP: Final = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq", "qpid"})
 TLS: Final = frozenset({"rediss", "amqps"})
+UNCHECKED: Final = frozenset({"none", "cert_none"})  # of ssl_cert_reqs, in redis-py and in kombu
 
 
 def redis_exposed(given: Settings) -> tuple[str, ...]:
@@ -39,6 +40,7 @@ def _fault(name: str, url: str) -> Iterator[str]:
     if _is_here(unquote(parts.hostname or "")):
         return
     lacks = [] if scheme in TLS else ["TLS"]
+    lacks += ["a check of its certificate"] if _unchecked(parts.query) else []
     lacks += ["a password"] if transport in REDIS and not parts.password else []
     if lacks:
         form = "rediss://:PASSWORD@HOST" if transport in REDIS else "amqps://USER:PASSWORD@HOST"
@@ -47,6 +49,12 @@ def _fault(name: str, url: str) -> Iterator[str]:
             f"write it as {form}, or set {PREFIX}ALLOW_INSECURE_REDIS=true if only trusted "
             "machines reach it."
         )
+
+
+def _unchecked(query: str) -> bool:
+    return any(
+        name == "ssl_cert_reqs" and value.lower() in UNCHECKED for name, value in parse_qsl(query)
+    )
 
 
 def _is_here(host: str) -> bool:

@@ -47,6 +47,19 @@ def test_another_machine_needs_tls_and_a_password(host: str) -> None:
         assert host not in text
 
 
+@pytest.mark.parametrize("said", ["none", "None", "CERT_NONE"])
+def test_a_certificate_that_nobody_checks_is_no_tls(said: str) -> None:
+    url = f"rediss://:{CANARY}@cache/0?health_check_interval=5&ssl_cert_reqs={said}"
+
+    for text in (*of_redis(url), *of_broker(url)):
+        assert "without a check of its certificate; write it as rediss://:PASSWORD@HOST" in text
+        assert CANARY not in text
+    assert len(of_redis(url)) == len(of_broker(url)) == 1
+    assert of_redis(url.replace(said, "required")) == ()
+    assert of_redis(url.replace("cache", "localhost")) == ()
+    assert of_redis(url, ALLOW_INSECURE_REDIS="true") == ()
+
+
 @pytest.mark.parametrize("host", HOSTS)
 def test_an_operator_may_know_better(host: str) -> None:
     assert of_redis(f"redis://{host}/0", ALLOW_INSECURE_REDIS="true") == ()

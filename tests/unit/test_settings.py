@@ -122,6 +122,22 @@ def test_a_broker_of_celerys_is_taken_as_it_is(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "broker"),
+    [
+        ("rediss://one;rediss://two", "rediss://one?{0};rediss://two?{0}"),
+        ("rediss://one?ssl_ca_certs=/ca.pem", "rediss://one?ssl_ca_certs=/ca.pem&{0}"),
+        ("rediss://one?ssl_cert_reqs=none", "rediss://one?ssl_cert_reqs=none"),
+    ],
+)
+def test_the_certificate_of_a_redis_that_is_the_broker_alone_is_checked_too(
+    given: str, broker: str
+) -> None:
+    expected = broker.format("ssl_cert_reqs=required")
+
+    assert read({"DISPATCHER_BROKER_URL": given}).broker == expected
+
+
+@pytest.mark.parametrize(
     ("redis", "broker"),
     [
         ("redis://:p@host:1/2?health_check_interval=5", "redis://:p@host:1/2"),
