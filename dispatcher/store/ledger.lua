@@ -480,7 +480,7 @@ return reply({ok = ok, facts = ok and r and facts(args.job, r) or nil})
 local overdue = {}
 if not usable('dispatcher:sweep', 'hash') then redis.call('DEL', 'dispatcher:sweep') end
 local seen = redis.call('HMGET', 'dispatcher:sweep', 'last', 'blind')
-local last, blind = tonumber(seen[1]), tonumber(seen[2]) or 0
+local last, blind = tonumber(seen[1]), math.min(tonumber(seen[2]) or 0, now + args.lease / 2)
 
 -- After Redis or the fleet stood still every lease looks over: let the living renew theirs first.
 if not last or last > now or now - last > 3 * args.sweep then blind = now + args.lease / 2 end
@@ -488,10 +488,13 @@ redis.call('HSET', 'dispatcher:sweep', 'last', string.format('%.0f', now), 'blin
 redis.call('PEXPIRE', 'dispatcher:sweep', math.max(DAY, 6 * args.sweep))
 if now < blind then return reply({jobs = overdue}) end
 
--- A type that the asker does not know is left for a worker that does.
+-- A type that the asker does not know is left for a worker that does; more are looked at, so that a fleet's
+-- jobs are not hidden behind those that nobody serves any more.
 local function sweep(zset, types, rests)
   if not usable(zset, 'zset') then return end
-  for _, job in ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, args.limit)) do
+  local left = args.limit
+  for _, job in ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, 10 * args.limit)) do
+    if left == 0 then return end
     local r = read(job)
     if r == false then
       redis.call('ZADD', zset, string.format('%.0f', now + args.fresh), job)
@@ -500,6 +503,7 @@ local function sweep(zset, types, rests)
     elseif types[r.type] then
       look(job, r.type, now + args.fresh, rests)
       overdue[#overdue + 1] = facts(job, r)
+      left = left - 1
     end
   end
 end

@@ -1173,6 +1173,28 @@ def test_a_sweep_leaves_a_type_that_it_does_not_know_to_one_that_does(
     assert refs(seeing.due([other, JOB.type], 10)) == ["job-1"]
 
 
+def test_a_sweep_sees_past_what_it_does_not_know(seeing: RedisLedger, redis: Redis) -> None:
+    other = action_type("ThirdParty.Test.Acme.1")
+    many = [replace(JOB, job_id=f"many-{number}", type=other) for number in range(9)]
+    for ref in [*many, JOB]:
+        seeing.offer("poll-1", seeing.now(), {ref: None})
+        seeing.begin(ref, "host/task/1", "nonce", None)
+        seeing.release(ref.job_id, "host/task/", Release(timedelta(), "its process is gone"))
+        pass_time(redis, 0.01)
+
+    assert refs(seeing.due([JOB.type], 1)) == ["job-1"]
+
+
+def test_sweeps_are_not_blind_for_longer_than_half_a_lease(
+    seeing: RedisLedger, redis: Redis
+) -> None:
+    claim = begun_by(seeing, "host/task/1")
+    seeing.finish(claim, Release(timedelta(), "a test"))
+    redis.hset("dispatcher:sweep", "blind", 10**15)
+
+    assert sweep_on(seeing, redis, 5) == [[], [], [], ["job-1"], []]
+
+
 def test_a_retry_is_swept_once_in_a_while_and_still_rests(
     seeing: RedisLedger, redis: Redis
 ) -> None:
@@ -1423,7 +1445,6 @@ def test_a_sweep_passes_over_a_damaged_record_and_sees_the_others(
     redis.zincrby(INDEX, -1, "job-1")  # it is looked at first
     spoil(redis, *spoilt)
 
-    assert watched.due([JOB.type], 1) == []
     (seen,) = watched.due([JOB.type], 1)
     assert seen.ref == OTHER
     assert alarms.keys == {KEY}
