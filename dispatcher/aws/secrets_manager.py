@@ -4,6 +4,7 @@ Must not know jobs; never shows what a secret holds."""
 
 import json
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dispatcher.aws.errors import UNREADABLE
-from dispatcher.aws.tokens import CLIENT, LONGEST
+from dispatcher.aws.shapes import CLIENT_TOKEN
 from dispatcher.engine.model import TokensDown
 from dispatcher.sdk import Secret
 
@@ -34,16 +35,16 @@ class SecretsManagerTokens:
     While Secrets Manager does not answer, a token that was read before goes on being used.
     """
 
-    def __init__(self, template: str, region: str | None) -> None:
-        """`template`: a secret's name or ARN, with {client_id} in it. `region`: None is boto3's."""
-        self._template = template
+    def __init__(self, secret_of: Callable[[str], str], region: str | None) -> None:
+        """`secret_of`: the name or ARN of a client's secret. `region`: None is boto3's."""
+        self._secret_of = secret_of
         self._region = region
         self._lock = threading.Lock()
         self._client: Any = None
         self._caches: dict[str, SecretCache] = {}
 
     def get(self, client_id: str, *, fresh: bool = False) -> Secret | None:
-        name = self._template.replace(CLIENT, client_id)
+        name = self._secret_of(client_id)
         try:
             text = self._cache(client_id, fresh=fresh).get_secret_string(name)
         except ClientError as error:
@@ -74,9 +75,9 @@ class SecretsManagerTokens:
 
     def _token(self, name: str, text: str | None) -> Secret:
         token = _read(text or "")
-        if not 1 <= len(token) <= LONGEST:
+        if not 1 <= len(token) <= CLIENT_TOKEN:
             raise TokensDown(
-                f"{_named(name)} must hold a text of 1 to {LONGEST} characters, or JSON with "
+                f"{_named(name)} must hold a text of 1 to {CLIENT_TOKEN} characters, or JSON with "
                 f"such a text as {KEY}"
             )
         return Secret(token)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote
 
+from dispatcher.aws.shapes import CLIENT_TOKEN
 from dispatcher.engine.model import TokensDown
 from dispatcher.sdk import Secret
 
@@ -22,8 +23,7 @@ _FORMS: Final = (
 )
 _FIX: Final = 'it must hold one JSON object, {"client id": "client token"}'
 
-CLIENT: Final = "{client_id}"  # in the template of secrets' names
-LONGEST: Final = 256  # ClientToken in CodePipeline's service model
+_CLIENT: Final = "{client_id}"  # in the template of secrets' names
 
 Stamp = tuple[int, ...] | str
 
@@ -62,11 +62,11 @@ def tokens(uri: str | None, environ: Mapping[str, str], region: str | None = Non
         return JsonTokens(_File(Path(unquote(rest[2:]))))
     if scheme == "env" and _VARIABLE.fullmatch(rest):
         return JsonTokens(_Variable(rest, environ))
-    if scheme == "secretsmanager" and CLIENT in rest:
+    if scheme == "secretsmanager" and _CLIENT in rest:
         # It loads boto3, which not every command needs.
         from dispatcher.aws.secrets_manager import SecretsManagerTokens  # noqa: PLC0415
 
-        return SecretsManagerTokens(rest, region)
+        return SecretsManagerTokens(lambda client_id: rest.replace(_CLIENT, client_id), region)
     raise ValueError(_FORMS)
 
 
@@ -153,6 +153,10 @@ def _parse(name: str, content: str | bytes) -> Mapping[str, Secret]:
         found = None
     if not isinstance(found, dict):
         raise TokensDown(f"{name} is not what it should be; {_FIX}")
-    if not all(isinstance(token, str) and 1 <= len(token) <= LONGEST for token in found.values()):
-        raise TokensDown(f"{name} holds a token that is not a text of 1 to {LONGEST} characters")
+    if not all(
+        isinstance(token, str) and 1 <= len(token) <= CLIENT_TOKEN for token in found.values()
+    ):
+        raise TokensDown(
+            f"{name} holds a token that is not a text of 1 to {CLIENT_TOKEN} characters"
+        )
     return {client_id: Secret(token) for client_id, token in found.items()}

@@ -113,7 +113,7 @@ def test_a_known_token_is_used_on_while_the_service_does_not_answer(
     at_each_look = SecretCacheConfig(max_cache_size=1, secret_refresh_interval=0)
     monkeypatch.setattr(secrets_manager, "CACHING", at_each_look)
     secrets.create_secret(Name="acme/one", SecretString=HUSH)
-    store = SecretsManagerTokens("acme/{client_id}", None)
+    store = SecretsManagerTokens("acme/{}".format, None)
     assert clear(store, "one") == HUSH
     asked = []
 
