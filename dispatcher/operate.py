@@ -173,7 +173,8 @@ class Operator:
         if len(near) == 1:
             return near.popitem()[1]
         if near:
-            raise OperatorError(f"{job_id}: {len(near)} jobs begin so, as {', '.join(near)[:200]}.")
+            some = ", ".join(sorted(near))[:200]
+            raise OperatorError(f"{job_id}: {len(near)} jobs begin so, as {some}.")
         raise OperatorError(
             f"{job_id}: no such job. `dispatcher jobs` lists them; of those that AWS has a result "
             "of, the last 10,000 are known for 7 days."
