@@ -226,7 +226,6 @@ def listen(place: Path) -> None:
         (os.mkfifo, "neither a file nor a folder"),
         (listen, "neither a file nor a folder"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_packed_is_named(
     kind: Format, make: Callable[[Path], None], says: str, tree: Path

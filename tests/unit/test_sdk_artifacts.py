@@ -83,6 +83,7 @@ def tar(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "found"),
     [(zipped({"a.txt": "x"}), Format.ZIP), (tar("a.txt"), Format.TAR_GZ), (b"x", Format.PLAIN)],
+    ids=["zip", "tar", "plain"],
 )
 def test_the_content_says_how_it_is_unpacked(tmp_path: Path, content: bytes, found: Format) -> None:
     job = make_job(inputs={"a.txt": content})

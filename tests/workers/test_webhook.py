@@ -306,7 +306,9 @@ def test_an_operation_that_ended_late_still_ended(
 
 
 @pytest.mark.parametrize(
-    "reply", [LOST, Reply(status=500), Reply(status=503), Reply(status=429)], ids=str
+    "reply",
+    [LOST, Reply(status=500), Reply(status=503), Reply(status=429)],
+    ids=["lost", "500", "503", "429"],
 )
 def test_a_look_is_tried_again(stage: Stage, reply: Reply) -> None:
     token = stage.started()
