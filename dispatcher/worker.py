@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import billiard.pool
 from billiard import active_children
 from billiard.exceptions import WorkerLostError
 from celery import bootsteps
@@ -33,6 +34,7 @@ from dispatcher.telemetry import traces_wanted
 from dispatcher.wiring import configure, process, stopping, wiring
 
 CHILD_CHECK = 0.5  # seconds; the pool alone looks every 5
+HEARD = 20  # tenths of a second that a child which goes waits to be heard; the pool alone has 300
 LEAVE = timedelta(seconds=1)  # for this process to be gone
 HAND_ON = timedelta(seconds=4)  # to do it within, when nothing runs any more
 
@@ -148,6 +150,9 @@ def _set_up(sender: Any = None, **_: object) -> None:
         )
     )
     sender.options.update(without_gossip=True, without_mingle=True)
+    # Celery 5.7 forgets at a stop what a child has not confirmed yet. The child runs it all the
+    # same, and its parent, which waits for it to go, never reads how that ended.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = HEARD
     pool = sender.pool_cls.__module__.rpartition(".")[2]
     if pool not in POOLS:
         log.warning(

@@ -10,6 +10,8 @@ from redis import Redis
 
 from tests.harness import Fleet, eventually
 
+PING = "from dispatcher.celery import app; print(app.control.ping(['w@test'], 10, limit=1))"
+
 
 def failure_type(job: dict[str, object]) -> str:
     return str(job["result"]["request"]["failureDetails"]["type"])  # type: ignore[index]
@@ -113,6 +115,29 @@ def test_what_outlasts_the_grace_is_handed_on(empty: Fleet, pool: str, redis: Re
     assert failure_type(empty.ended(fails)) == "SystemUnavailable"
     assert empty.ended(reruns)["status"] == "Succeeded"
     assert len(empty.effects(fails)) == 1
+
+
+def test_a_stop_waits_seconds_for_a_child_that_was_just_given_a_message(
+    empty: Fleet, redis: Redis
+) -> None:
+    empty.env["DISPATCHER_SHUTDOWN_GRACE"] = "15"
+    empty.start_worker("threads", queues="dispatcher", name="poller")
+    worker = empty.start_worker("prefork", slots=1, queues="provider.Probe")
+    [child] = worker.children()
+    child.suspend()
+    [job] = empty.submit()
+    took = "the worker has its message"
+    eventually(lambda: any("provider.Probe" in str(one) for one in redis.hvals("unacked")), took)
+    assert "pong" in empty.python(PING)  # so its loop has turned, and the child is given it
+
+    worker.signal(signal.SIGTERM)
+    eventually(lambda: not redis.exists("dispatcher:slots:Probe"), "Celery has forgotten it")
+    child.resume()
+
+    assert worker.wait(8) == 0
+    empty.start_worker("prefork", name="heir")
+    assert empty.ended(job)["status"] == "Succeeded"
+    assert len(empty.effects(job)) == 1
 
 
 def test_a_worker_with_too_many_hung_handlers_ends_itself(empty: Fleet) -> None:

@@ -151,7 +151,8 @@ def test_a_child_that_replaces_a_dead_one_traces_too(traced: Fleet, collector: C
 def test_what_was_done_last_is_sent_before_the_worker_is_gone(
     traced: Fleet, collector: Collector, pool: str
 ) -> None:
-    traced.env["OTEL_BSP_SCHEDULE_DELAY"] = "60000"
+    # A child takes a second to go, and a worker that is stopped waits no longer than its grace.
+    traced.env |= {"OTEL_BSP_SCHEDULE_DELAY": "60000", "DISPATCHER_SHUTDOWN_GRACE": "15"}
     worker = traced.start_worker(pool)
     [job] = traced.submit()
     traced.ended(job)
