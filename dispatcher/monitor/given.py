@@ -29,6 +29,9 @@ USERS: Final = (
     "must be user:password in plain ASCII, neither of them empty; a comma parts two users, so no "
     "password has one."
 )
+LINKED: Final = (
+    "; Kubernetes sets it for a Service of that name, unless the pod has enableServiceLinks: false"
+)
 SOCKET: Final = (
     "no socket can be made there; name a new file in a folder that this user may write, by a "
     "short path."
@@ -121,7 +124,8 @@ def _mistyped(option: Any, name: str, value: str) -> str:
     try:
         _read(option, value)
     except (TypeError, ValueError):
-        return f"{name}: must be {KINDS[option.type]}."
+        why = LINKED if value.startswith("tcp://") else ""
+        return f"{name}: must be {KINDS[option.type]}{why}."
     return ""
 
 

@@ -258,6 +258,15 @@ def test_no_container_is_root_or_may_become_it() -> None:
     assert container["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_no_service_of_the_cluster_sets_variables_of_ours() -> None:
+    """One that is named flower would set FLOWER_PORT, to no number."""
+    pods = [one["spec"]["template"]["spec"] for one in documents("kubernetes.yaml")
+            if one["kind"] == "Deployment"]  # fmt: skip
+
+    assert len(pods) == 4
+    assert [pod["enableServiceLinks"] for pod in pods] == [False] * 4
+
+
 def test_no_liveness_probe_asks_the_broker() -> None:
     for one in documents("kubernetes.yaml"):
         if one["kind"] == "Deployment":

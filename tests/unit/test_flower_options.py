@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.options import OptionParser
 
-from dispatcher.monitor.given import Given
+from dispatcher.monitor.given import LINKED, Given
 
 CANARY = "canary-51be"
 LEFT_OPEN = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # by Tornado, on faults
@@ -97,7 +97,8 @@ def test_a_word_that_is_no_option_is_told_by_what_stands_before_it() -> None:
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"FLOWER_PORT": "tcp://10.0.0.1:5555"}, "FLOWER_PORT: must be a whole number."),
+        ({"FLOWER_PORT": "tcp:5555"}, "FLOWER_PORT: must be a whole number."),
+        ({"FLOWER_PORT": "tcp://10.0.0.1:5555"}, f"FLOWER_PORT: must be a whole number{LINKED}."),
         ({"FLOWER_READ_ONLY": "fales"}, "FLOWER_READ_ONLY: must be true or false."),
         ({"FLOWER_READ_ONLY": "no", "FLOWER_SERVICE_HOST": "x", "PORT": "x"}, ""),
     ],
