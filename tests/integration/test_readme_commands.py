@@ -21,7 +21,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 ELSEWHERE = (  # run by .ci/run, by the demo's tests, or parsed with the compose file
     "python3 -m venv .venv && .venv/bin/pip install -q -e '.[demo]' && .venv/bin/dispatcher demo",
-    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/pytest -n 3",
+    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/pytest",
     "pip install codepipeline-dispatcher",
     "FLOWER_PASSWORD=choose-one docker compose up --build --scale echo-worker=3",
 )
