@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dispatcher.aws.errors import UNREADABLE
-from dispatcher.aws.shapes import CLIENT_TOKEN
+from dispatcher.aws.shapes import LONGEST_TOKEN
 from dispatcher.engine.model import TokensDown
 from dispatcher.sdk import Secret
 
@@ -75,9 +75,9 @@ class SecretsManagerTokens:
 
     def _token(self, name: str, text: str | None) -> Secret:
         token = _read(text or "")
-        if not 1 <= len(token) <= CLIENT_TOKEN:
+        if not 1 <= len(token) <= LONGEST_TOKEN:
             raise TokensDown(
-                f"{_named(name)} must hold a text of 1 to {CLIENT_TOKEN} characters, or JSON with "
+                f"{_named(name)} must hold a text of 1 to {LONGEST_TOKEN} characters, or JSON with "
                 f"such a text as {KEY}"
             )
         return Secret(token)

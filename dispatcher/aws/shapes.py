@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CLIENT_TOKEN: Final = 256  # characters; so are the other limits
+LONGEST_TOKEN: Final = 256  # ClientToken in CodePipeline's service model; all count characters
 _ARTIFACT: Final = re.compile(r"[a-zA-Z0-9_\-]{1,100}")  # ArtifactName; it names files too
 _SUMMARY: Final = 2_048
 _MESSAGE: Final = 5_000

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote
 
-from dispatcher.aws.shapes import CLIENT_TOKEN
+from dispatcher.aws.shapes import LONGEST_TOKEN
 from dispatcher.engine.model import TokensDown
 from dispatcher.sdk import Secret
 
@@ -154,9 +154,9 @@ def _parse(name: str, content: str | bytes) -> Mapping[str, Secret]:
     if not isinstance(found, dict):
         raise TokensDown(f"{name} is not what it should be; {_FIX}")
     if not all(
-        isinstance(token, str) and 1 <= len(token) <= CLIENT_TOKEN for token in found.values()
+        isinstance(token, str) and 1 <= len(token) <= LONGEST_TOKEN for token in found.values()
     ):
         raise TokensDown(
-            f"{name} holds a token that is not a text of 1 to {CLIENT_TOKEN} characters"
+            f"{name} holds a token that is not a text of 1 to {LONGEST_TOKEN} characters"
         )
     return {client_id: Secret(token) for client_id, token in found.items()}

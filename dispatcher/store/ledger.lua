@@ -488,8 +488,8 @@ redis.call('HSET', 'dispatcher:sweep', 'last', string.format('%.0f', now), 'blin
 redis.call('PEXPIRE', 'dispatcher:sweep', math.max(DAY, 6 * args.sweep))
 if now < blind then return reply({jobs = overdue}) end
 
--- A type that the asker does not know is left for a worker that does; more are looked at, so that a fleet's
--- jobs are not hidden behind those that nobody serves any more.
+-- A type that the asker does not know is left for a worker that does. Ten times as many are looked at as are
+-- asked for: so many jobs that nobody serves any more hide no others.
 local function sweep(zset, types, rests)
   if not usable(zset, 'zset') then return end
   local left = args.limit
